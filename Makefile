@@ -1,0 +1,71 @@
+# Everything a person or a CI does here. `make` alone explains itself.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+FAST   := tests/unit tests/contract
+REAL   := tests/component tests/integration tests/e2e
+ARGS   ?=
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## Start the sandbox and the operator, and show the sample story live (Ctrl-C ends all of it)
+	@$(BIN)/keep-operator sandbox run $(ARGS)
+
+test: $(READY) ## Run every test; the first time builds the sandbox's control plane (about three minutes)
+	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
+	@$(BIN)/python -m pytest $(REAL) $(ARGS)
+
+check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, spelling, unit and contract tests
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make fmt"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports > .lint-imports.out || { cat .lint-imports.out; exit 1; }; rm -f .lint-imports.out
+	@$(BIN)/codespell
+	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
+
+soak: $(READY) ## The tests with long windows, at full length (an hour)
+	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
+
+fmt: $(READY) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet .
+
+lint: $(READY) ## Lint, layers and spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+types: $(READY) ## Check the types
+	@$(BIN)/mypy
+
+generate: $(READY) ## Make the generated files again: crds/
+	@$(BIN)/keep-operator crds print --output-dir crds
+
+verify: $(READY) ## Fail when a generated file is not current
+	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+
+lock: $(READY) ## Resolve the dependencies anew into requirements.lock (hashes, no index)
+	@$(BIN)/uv pip compile pyproject.toml --extra admin --extra sandbox --group dev --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-header --upgrade --quiet -o requirements.lock
+
+clean: ## Stop the sandbox and remove what was made here (the caches under ~/.cache stay)
+	@[ ! -x $(BIN)/keep-operator ] || $(BIN)/keep-operator sandbox reset --yes
+	@rm -rf $(VENV) .sandbox .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/out dist
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) (about a minute the first time) ..."
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "python3 -m venv does not work here; installing Debian's python3-venv ..."; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: help run test check soak fmt lint types generate verify lock clean

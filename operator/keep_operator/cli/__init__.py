@@ -1,0 +1,1 @@
+"""The commands of `keep-operator`, beside the long-running processes."""

@@ -1,0 +1,1 @@
+"""KUBERNETES: the one room that speaks to the API server."""

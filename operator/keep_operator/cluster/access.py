@@ -1,0 +1,134 @@
+"""Every API right that the operator process uses, once, with the reason; roles are made from it, and checked by it.
+
+kopf needs nothing beyond discovery, which every account may do, and the list and watch of our own kinds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from keep_operator.resources.kinds import GROUP
+
+ROLE_NAME: Final = "keep-operator"
+SECRETS_ROLE_NAME: Final = "keep-operator-secrets"
+RBAC_GROUP: Final = "rbac.authorization.k8s.io"
+
+
+class Reach(StrEnum):
+    """Where a right is needed."""
+
+    CLUSTER = "Cluster"
+    """In every namespace, or on cluster-scoped kinds."""
+    SECRETS = "Secrets"
+    """In the namespaces that hold credentials, if they are listed; else in every namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Verbs on one resource; ``subresource`` is empty for the resource itself."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    subresource: str = ""
+    reach: Reach = Reach.CLUSTER
+
+    @property
+    def target(self) -> str:
+        """The resource as a role names it: ``tenants/status``."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+
+RULES: Final = (
+    Rule(GROUP, "tenants", ("get", "list", "watch"), "follow the objects; a fresh look before anything is deleted"),
+    Rule(GROUP, "providers", ("get", "list", "watch"), "follow the objects; a fresh look before anything is deleted"),
+    Rule(GROUP, "tenants", ("patch",), "finalizer; the default tenant, by server-side apply"),
+    Rule(GROUP, "providers", ("patch",), "finalizer and owner reference"),
+    Rule(GROUP, "tenants", ("create",), "the default tenant"),
+    Rule(GROUP, "tenants", ("patch",), "conditions", subresource="status"),
+    Rule(GROUP, "providers", ("patch",), "conditions", subresource="status"),
+    Rule(
+        GROUP,
+        "tenants",
+        ("update",),
+        "owner references that block deletion, where OwnerReferencesPermissionEnforcement is on",
+        subresource="finalizers",
+    ),
+    Rule("", "secrets", ("list", "watch"), "which credentials changed, as metadata only", reach=Reach.SECRETS),
+    Rule("", "secrets", ("get",), "the credentials that a provider refers to", reach=Reach.SECRETS),
+    Rule("", "namespaces", ("get", "list", "watch"), "the labels that a tenant's allowedNamespaces selects by"),
+    Rule("", "events", ("create", "patch"), "what happened to an object; the same again is counted up"),
+    Rule("apiextensions.k8s.io", "customresourcedefinitions", ("get",), "whether our kinds are served, at start"),
+    Rule("authorization.k8s.io", "selfsubjectaccessreviews", ("create",), "which rights are missing, for `doctor`"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """An account of a pod."""
+
+    namespace: str
+    name: str
+
+
+def cluster_role(secret_namespaces: Sequence[str] = ()) -> dict[str, Any]:
+    """The ClusterRole ``keep-operator``; without Secrets if their namespaces are listed (see ``secret_roles``)."""
+    reaches = {Reach.CLUSTER} if secret_namespaces else {Reach.CLUSTER, Reach.SECRETS}
+    return _role("ClusterRole", {"name": ROLE_NAME}, reaches)
+
+
+def binding(subject: str | ServiceAccount) -> dict[str, Any]:
+    """The ClusterRoleBinding that gives the ClusterRole to a user (by name) or to a service account."""
+    return _binding("ClusterRoleBinding", {"name": ROLE_NAME}, "ClusterRole", subject)
+
+
+def secret_roles(subject: str | ServiceAccount, secret_namespaces: Sequence[str]) -> list[dict[str, Any]]:
+    """A Role for Secrets and its RoleBinding in each listed namespace; none are needed if none is listed."""
+    manifests = []
+    for namespace in sorted(set(secret_namespaces)):
+        metadata = {"name": SECRETS_ROLE_NAME, "namespace": namespace}
+        manifests.append(_role("Role", metadata, {Reach.SECRETS}))
+        manifests.append(_binding("RoleBinding", metadata, "Role", subject))
+    return manifests
+
+
+def needed(secret_namespaces: Sequence[str] = ()) -> Iterator[tuple[Rule, str, str]]:
+    """Each right to ask for, one by one: the rule, the verb and the namespace (empty = all of them)."""
+    for rule in RULES:
+        everywhere = rule.reach is Reach.CLUSTER or not secret_namespaces
+        for namespace in [""] if everywhere else sorted(set(secret_namespaces)):
+            for verb in rule.verbs:
+                yield rule, verb, namespace
+
+
+def _role(kind: str, metadata: dict[str, str], reaches: set[Reach]) -> dict[str, Any]:
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for rule in RULES:
+        if rule.reach in reaches:
+            verbs.setdefault((rule.group, rule.target), []).extend(rule.verbs)
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "rules": [
+            {"apiGroups": [group], "resources": [target], "verbs": list(dict.fromkeys(granted))}
+            for (group, target), granted in verbs.items()
+        ],
+    }
+
+
+def _binding(kind: str, metadata: dict[str, str], role_kind: str, subject: str | ServiceAccount) -> dict[str, Any]:
+    match subject:
+        case ServiceAccount(namespace, name):
+            bound = {"kind": "ServiceAccount", "namespace": namespace, "name": name}
+        case str():
+            bound = {"kind": "User", "name": subject, "apiGroup": RBAC_GROUP}
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": role_kind, "name": metadata["name"]},
+        "subjects": [bound],
+    }

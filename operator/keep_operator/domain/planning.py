@@ -1,0 +1,200 @@
+"""What every kind's plan is made of: actions, or else a status to report.
+
+A plan with actions reports nothing: they are applied, then the world is looked at again. Only a look that
+finds nothing left to do reports, so that ``Ready=True`` cannot lie.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
+
+from keep_operator.domain import conditions
+from keep_operator.domain.conditions import Finding, Truth
+from keep_operator.errors import KeepOperatorError, Refused, Waiting
+from keep_operator.resources.kinds import Key
+from keep_operator.resources.objects import RECONCILE_REQUESTED_AT, Object
+
+A = TypeVar("A")
+
+# Unknown for these reasons means: another object must appear or become ready. Its watch wakes us, and only
+# such waits count against progressDeadlineSeconds (A-DEP-4).
+DEPENDENCY_WAITS: Final = frozenset(
+    {"TenantNotFound", "TenantNotReady", "SecretNotFound", "SecretKeyNotFound", "ExternalNameConflict"}
+)
+# What no watch would tell us: somebody mended the database. Looked at again with the resync.
+RECHECKED: Final = frozenset({"ExternalResourceExists", "DatabaseBehind"})
+# What `Synced=True` says was done last, by the action that did it.
+DONE: Final = {
+    "Insert": "Created",
+    "Update": "Updated",
+    "Rename": "Updated",
+    "Adopt": "Adopted",
+    "HandOver": "HandedOver",
+}
+# Unknown for these reasons is a failure that is retried, not an expected wait.
+FAILURES: Final = frozenset({"DatabaseUnavailable", "SyncFailed", "InternalError"})
+# Reasons that say: the spec itself is at fault.
+SPEC_FAULTS: Final = frozenset({"SpecRefused", "UnknownProviderType", "InvalidConfig"})
+IMMUTABLE_FAULTS: Final = frozenset({"ImmutableFieldChanged", "TenantChanged"})
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An Event to post: ``warning`` wants a person's eye."""
+
+    warning: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """Finalizers and owner references as they shall be, both in one patch (A-CTL-8)."""
+
+    finalizers: tuple[str, ...]
+    owners: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[A]):
+    """Either ``actions`` in order, or the ``status`` to report (None: leave it as it is).
+
+    ``wake_in`` asks for another look after that time though nothing changes, ``wakes`` for a look at other objects
+    once the actions are done: both are for what no watch would tell.
+    """
+
+    actions: tuple[A | SetMetadata, ...] = ()
+    status: Mapping[str, Any] | None = None
+    wake_in: timedelta | None = None
+    wakes: tuple[Key, ...] = ()
+
+
+def report(
+    obj: Object[Any],
+    living: Sequence[Finding],
+    *,
+    abnormal: Sequence[Finding] = (),
+    fields: Mapping[str, Any] | None = None,
+    deadline: timedelta | None = None,
+    now: datetime,
+) -> Plan[Any]:
+    """The status that says ``living`` and ``abnormal`` of ``obj``, and when a running deadline ends.
+
+    ``fields`` are the kind's own status fields; those not named keep their value. ``deadline`` is the time that
+    waiting for dependencies may take before it is reported as ``Stalled`` (A-DEP-4); None: no such limit.
+    """
+    old = obj.status.get("conditions") or ()
+    ready = conditions.ready(living, old, now)
+    waited = _waited(ready, living, old, now)
+    wake_in = None
+    progress: tuple[Finding, ...] = ()
+    if waited is not None and deadline is not None and waited >= deadline:
+        living = [_after_deadline(finding) for finding in living]
+        message = f"No progress within {deadline.total_seconds():.0f} s: {ready.message}"
+        ready = conditions.false("Ready", "ProgressDeadlineExceeded", message)
+        progress = (conditions.true("Stalled", "ProgressDeadlineExceeded", message),)
+    elif waited is not None:
+        progress = (conditions.true("Reconciling", "WaitingForDependency", ready.message),)
+        wake_in = deadline - waited if deadline is not None else None
+    elif ready.truth is Truth.FALSE:
+        progress = (conditions.true("Stalled", _stalled_reason(ready.reason), ready.message),)
+    elif ready.truth is Truth.UNKNOWN:
+        progress = (conditions.true("Reconciling", "Progressing", ready.message),)
+    status = {
+        **obj.status,
+        **(fields or {}),
+        "observedGeneration": obj.generation,
+        "conditions": conditions.merge(old, (ready, *living, *progress, *abnormal), generation=obj.generation, now=now),
+    }
+    token = obj.annotations.get(RECONCILE_REQUESTED_AT)
+    if token is not None:
+        status["lastHandledReconcileAt"] = token
+    return Plan(status=status, wake_in=wake_in)
+
+
+def failed(obj: Object[Any], error: KeepOperatorError, living: Sequence[str], now: datetime) -> Plan[Any]:
+    """The status after an attempt that ended in ``error``: what was known stays, ``Synced`` tells the failure.
+
+    ``living`` names the kind's living set. While deleting no failure is permanent, and ``Deleting`` tells it (A-GC-5).
+    """
+    old = obj.status.get("conditions") or ()
+    known = [finding for kind in living if (finding := carried(old, kind)) is not None]
+    if obj.deleting:
+        reason = "DatabaseUnavailable" if error.reason == "DatabaseUnavailable" else "DeletionFailed"
+        deleting = conditions.true("Deleting", reason, error.message)
+        return report(obj, known or [conditions.unknown("Synced", reason, error.message)], abnormal=[deleting], now=now)
+    kind = "TenantReady" if isinstance(error, Waiting) else "Synced"
+    finding = Finding(kind, Truth.FALSE if isinstance(error, Refused) else Truth.UNKNOWN, error.reason, error.message)
+    findings = {known_finding.type: known_finding for known_finding in known} | {kind: finding}
+    return report(obj, [findings[kind] for kind in living if kind in findings], now=now)
+
+
+def synced(obj: Object[Any], done: str | None, message: str) -> Finding:
+    """``Synced=True`` with what was done last: by this reconcile (the name of an action), else as it was told before."""
+    told = carried(obj.status.get("conditions") or (), "Synced")
+    reason = DONE.get(done or "") or (told.reason if told is not None else "InSync")
+    return conditions.true("Synced", reason, message)
+
+
+def announce(old: Mapping[str, Any], new: Mapping[str, Any]) -> Announcement | None:
+    """The Event that a change of status is worth: Ready after a wait, and failures; none for an expected wait (A-CTL-9)."""
+    before, after = _by_type(old), _by_type(new)
+    deleting, was_deleting = after.get("Deleting", {}), before.get("Deleting", {})
+    if deleting.get("reason") != was_deleting.get("reason") and deleting.get("reason") not in (None, "Finalizing"):
+        return Announcement(deleting["reason"] != "DependentsExist", deleting["reason"], deleting["message"])
+    ready, was_ready = after.get("Ready", {}), before.get("Ready", {})
+    if (ready.get("status"), ready.get("reason")) == (was_ready.get("status"), was_ready.get("reason")):
+        return None
+    if ready.get("status") == Truth.TRUE:
+        return Announcement(False, "Ready", ready["message"]) if was_ready else None
+    if ready.get("status") == Truth.FALSE or ready.get("reason") in FAILURES:
+        return Announcement(True, ready["reason"], ready["message"])
+    return None
+
+
+def _by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {condition["type"]: condition for condition in status.get("conditions") or ()}
+
+
+def carried(old: Sequence[Mapping[str, Any]], kind: str) -> Finding | None:
+    """What an earlier look found about a condition, for when this look could not get so far; None if it was not True."""
+    for condition in old:
+        if condition.get("type") == kind and condition.get("status") == Truth.TRUE:
+            return conditions.true(kind, condition.get("reason", ""), condition.get("message", ""))
+    return None
+
+
+def _waited(
+    ready: Finding, living: Sequence[Finding], old: Sequence[Mapping[str, Any]], now: datetime
+) -> timedelta | None:
+    """How long the dependency that ``ready`` reports has been waited for; None when it reports something else.
+
+    Taken from the waiting condition's own last transition, so that a restart does not start the count again. A name
+    conflict that has been reported as overdue stays so until it is over.
+    """
+    if ready.truth is not Truth.UNKNOWN or ready.reason not in DEPENDENCY_WAITS:
+        return None
+    kind = next(finding.type for finding in living if finding.truth is Truth.UNKNOWN)
+    known = next((condition for condition in old if condition.get("type") == kind), None)
+    if known is None or known.get("reason") not in DEPENDENCY_WAITS:
+        return timedelta()
+    if known.get("status") == Truth.FALSE:
+        return timedelta.max
+    return now - datetime.fromisoformat(known["lastTransitionTime"])
+
+
+def _after_deadline(finding: Finding) -> Finding:
+    """A name conflict that lasts is no longer half of a rename, but two objects that want one name (A-CF-1)."""
+    if finding.truth is Truth.UNKNOWN and finding.reason == "ExternalNameConflict":
+        return conditions.false(finding.type, finding.reason, finding.message)
+    return finding
+
+
+def _stalled_reason(reason: str) -> str:
+    """Why waiting will not heal it, in the words of the condition `Stalled`."""
+    if reason in SPEC_FAULTS:
+        return "SpecRefused"
+    if reason in IMMUTABLE_FAULTS:
+        return "ImmutableFieldChanged"
+    return reason

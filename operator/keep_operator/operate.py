@@ -1,0 +1,287 @@
+"""The operator process: builds the rooms, starts them in their order, and takes them down again.
+
+The order of the start is a promise (P2), and `/readyz` shows how far it is::
+
+    database ──► migrations ──► cluster ──► default tenant ──► queue
+    reachable    done once,     our kinds   made if absent,    opens
+                 under a lock   are served, and Ready
+                                cache warm
+
+Several replicas may start at once: each step is done by one and found done by the others.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import kopf
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from keep_operator.cluster import connection
+from keep_operator.cluster.client import Cluster
+from keep_operator.cluster.events import Recorder
+from keep_operator.cluster.watch import MetadataWatch
+from keep_operator.errors import KeepOperatorError, Refused, Unavailable
+from keep_operator.handlers import informer, register
+from keep_operator.reconcile.credentials import SecretReader
+from keep_operator.reconcile.provider import Providers
+from keep_operator.reconcile.shell import Shell
+from keep_operator.reconcile.tenant import Tenants, default_key, ensure_default
+from keep_operator.reconcile.world import World
+from keep_operator.resources.kinds import NAMESPACES, OURS, SECRETS
+from keep_operator.runtime import health
+from keep_operator.runtime.health import Pulse, Startup, StepState
+from keep_operator.runtime.metrics import Metrics
+from keep_operator.runtime.workers import Workers
+from keep_operator.runtime.workqueue import WorkQueue
+from keep_operator.settings import Settings
+from keep_operator.store import engine as database
+from keep_operator.store import installation, schema
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STEPS: Final = ("database", "migrations", "cluster", "default tenant", "queue")
+# Between attempts at one step of the start, in seconds: short enough that a fresh stack is up soon after its last part.
+RETRY_FIRST_S: Final = 0.2
+RETRY_LIMIT_S: Final = 5.0
+# A worker that has made no progress for this long, while keys wait, is stuck (A-CTL-5), in seconds.
+STUCK_S: Final = 300.0
+
+
+async def operate(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; raises when it cannot go on and a restart is the remedy."""
+    startup, metrics, stop = Startup(STEPS), Metrics(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    pulse = Pulse(time.monotonic)
+    queue = WorkQueue(time.monotonic)
+    workers: list[Workers] = []
+
+    def alive() -> str | None:
+        if pulse.lag_s() > health.LAG_LIMIT_S:
+            return f"the event loop has been blocked for {pulse.lag_s():.0f} s"
+        stuck_s = time.monotonic() - workers[0].last_progress if workers and queue.depth else 0.0
+        return (
+            f"no reconcile has ended for {stuck_s:.0f} s while {queue.depth} keys wait" if stuck_s > STUCK_S else None
+        )
+
+    async with contextlib.AsyncExitStack() as stack:
+        pages = await health.serve(settings.health_port, startup=startup, metrics=metrics, alive=alive)
+        stack.push_async_callback(pages.cleanup)
+        port = pages.addresses[0][1]
+        log.info("serving /healthz, /readyz and /metrics", extra={"port": port})
+        _spawn(stack, pulse.beat())
+        main = asyncio.create_task(_run(settings, startup, metrics, queue, workers, stop, stack))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not main.done():
+            # kopf ends by the same event; what has not come so far is cancelled.
+            done, _ = await asyncio.wait((main,), timeout=2.0 if startup.ready else 0.0)
+            if not done:
+                main.cancel()
+        stopped.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await main
+        for pool in workers:
+            await pool.stop()
+    log.info("stopped")
+
+
+async def _run(
+    settings: Settings,
+    startup: Startup,
+    metrics: Metrics,
+    queue: WorkQueue,
+    workers: list[Workers],
+    stop: asyncio.Event,
+    stack: contextlib.AsyncExitStack,
+) -> None:
+    engine = database.connect(
+        settings.database_url.get_secret_value(), application_name=f"keep-operator {socket.gethostname()}"
+    )
+    stack.push_async_callback(engine.dispose)
+    _publish(metrics, queue, engine)
+    await _step(startup, "database", lambda: _reach(engine))
+    await _step(startup, "migrations", lambda: _migrate(engine))
+    cluster_id = await _identify(engine, settings.cluster_id)
+
+    link = connection.load(os.environ)
+    cluster = await stack.enter_async_context(Cluster(link, count=metrics.count_api_request))
+    world = World(queue, settings.default_tenant or None)
+    watched = settings.watch_namespaces
+    secrets_in = settings.secret_namespaces or watched
+    secrets = MetadataWatch(cluster, SECRETS, secrets_in, world.secret_changed)
+    namespaces = MetadataWatch(cluster, NAMESPACES, (), world.namespace_changed, keep_labels=True)
+    common: dict[str, Any] = {"world": world, "cluster": cluster, "engine": engine, "cluster_id": cluster_id}
+    shell = Shell(
+        {
+            "Tenant": Tenants(**common, runtime=settings.runtime, resync=settings.resync_period),
+            "Provider": Providers(
+                **common,
+                secrets=SecretReader(cluster, secrets, settings.encryption_key, secrets_in),
+                resync=settings.resync_period,
+                namespace_labels=namespaces.labels,
+            ),
+        },
+        world=world,
+        cluster=cluster,
+        recorder=Recorder(cluster, instance=socket.gethostname(), clock=lambda: datetime.now(UTC)),
+        now=lambda: datetime.now(UTC),
+        jitter=lambda: random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, keeps no secret
+    )
+    workers.append(Workers(queue, shell.reconcile, metrics, time.monotonic))
+    workers[0].start()
+    metrics.gauge(
+        "keep_operator_watch_age_seconds",
+        "Time since the watch of Secrets or Namespaces last heard from the server.",
+        lambda: {"Secret": secrets.age, "Namespace": namespaces.age},
+    )
+    metrics.gauge(
+        "keep_operator_objects", "Objects in the cache.", lambda: {r.kind: world.cache.count(r.kind) for r in OURS}
+    )
+
+    await _step(startup, "cluster", lambda: _expect(cluster, world, watched))
+    for watch in (secrets, namespaces):
+        _spawn(stack, watch.run())
+    registry = kopf.OperatorRegistry()
+    register.register(registry, world, metrics)
+    # kopf cancels every task younger than itself when it ends: everything of ours has been started above.
+    kopf_task = asyncio.create_task(informer.run(registry, link, watched, stop))
+    try:
+        startup.set("cluster", StepState.RUNNING, "reading what is there")
+        await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait(), world.cache.warm()))
+        startup.set("cluster", StepState.DONE, f"{sum(world.cache.count(r.kind) for r in OURS)} objects")
+        await _while(kopf_task, _step(startup, "default tenant", lambda: _default(world, cluster, shell)))
+        queue.open()
+        startup.set("queue", StepState.DONE, "open")
+        log.info("ready")
+        await kopf_task  # raises when a watch broke for good; kopf answers signals itself, and then returns
+        stop.set()
+    finally:
+        kopf_task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await kopf_task
+
+
+async def _step(startup: Startup, name: str, attempt: Callable[[], Awaitable[str]]) -> None:
+    """Try until it works: what is not there yet will come, and `/readyz` says what is missing."""
+    delay_s, told = RETRY_FIRST_S, ""
+    startup.set(name, StepState.RUNNING)
+    while True:
+        try:
+            detail = await attempt()
+        except KeepOperatorError as error:
+            state = StepState.FAILED if isinstance(error, Refused) else StepState.RUNNING
+            startup.set(name, state, str(error))
+            if told != error.reason:
+                told = error.reason
+                level = logging.ERROR if isinstance(error, Refused) else logging.WARNING
+                log.log(level, error.message, extra={"step": name, "reason": error.reason})
+            await asyncio.sleep(max(delay_s, getattr(error, "retry_after_s", None) or 0.0))
+            delay_s = min(RETRY_LIMIT_S, delay_s * 2)
+        else:
+            startup.set(name, StepState.DONE, detail)
+            log.info("started", extra={"step": name, "detail": detail or None})
+            return
+
+
+async def _reach(engine: AsyncEngine) -> str:
+    async with database.look(engine):
+        return "reachable"
+
+
+async def _migrate(engine: AsyncEngine) -> str:
+    migration = await schema.migrate(engine)
+    if migration.before == migration.after:
+        return f"schema {migration.after}"
+    return f"schema {migration.before or 'none'} -> {migration.after}"
+
+
+async def _identify(engine: AsyncEngine, given: str) -> str:
+    while True:
+        try:
+            async with database.transaction(engine) as conn:
+                identity = await installation.cluster_id(conn, given or None)
+        except Unavailable:
+            await asyncio.sleep(1.0)
+            continue
+        if identity.cluster_id != identity.stored:
+            log.warning(
+                "KEEP_OPERATOR_CLUSTER_ID differs from the one in the database; rows of that one are left alone",
+                extra={"given": identity.cluster_id, "stored": identity.stored},
+            )
+        return identity.cluster_id
+
+
+async def _expect(cluster: Cluster, world: World, namespaces: tuple[str, ...]) -> str:
+    """Ask for everything that exists, so that the cache is known to be warm once all of it has been seen.
+
+    Raises Unavailable `CRDsMissing` where our kinds are not served.
+    """
+    uids: set[str] = set()
+    for resource in OURS:
+        for namespace in namespaces if resource.namespaced and namespaces else (None,):
+            listing = await cluster.list(resource, namespace, metadata_only=True)
+            uids |= {item["metadata"]["uid"] for item in listing.items}
+    world.cache.expect(uids)
+    return f"{len(uids)} objects to read"
+
+
+async def _default(world: World, cluster: Cluster, shell: Shell) -> str:
+    detail = await ensure_default(world, cluster)
+    key = default_key(world)
+    return detail if key is None else f"{detail}, {await shell.reconcile(key)}"
+
+
+async def _while(guard: asyncio.Task[None], work: Awaitable[T]) -> T:
+    """Await ``work`` while ``guard`` lives; the guard's failure is ours."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait((guard, task), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    guard.result()
+    raise asyncio.CancelledError
+
+
+def _spawn(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run something until the stack unwinds."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+def _publish(metrics: Metrics, queue: WorkQueue, engine: AsyncEngine) -> None:
+    metrics.gauge("keep_operator_queue_depth", "Keys that wait for a worker.", lambda: dict(queue.depths()))
+    metrics.plain_gauge("keep_operator_queue_oldest_seconds", "Wait of the key that waits longest.", queue.oldest_s)
+    metrics.gauge(
+        "keep_operator_database_connections",
+        "Connections of the pool, by state.",
+        lambda: {"in_use": database.pool(engine).in_use, "idle": database.pool(engine).idle},
+        label="state",
+    )
+    metrics.gauge(
+        "keep_operator_database_statements",
+        "Statements and transactions since the start.",
+        lambda: {
+            "statement": database.queries(engine).statements,
+            "transaction": database.queries(engine).transactions,
+        },
+        label="what",
+    )

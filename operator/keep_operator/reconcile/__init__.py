@@ -1,0 +1,1 @@
+"""SHELL: look at the world, let `domain` decide, do it, look again; one module a kind."""

@@ -1,0 +1,256 @@
+"""One reconcile: look, plan, act, look again, until a look finds nothing left to do; then report, once.
+
+Every failure ends here too: in a condition, an Event where a person should know, one log line, and the delay after
+which the queue brings the object back.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from keep_operator.cluster.client import Cluster
+from keep_operator.cluster.events import Recorder, Subject
+from keep_operator.domain import planning
+from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.errors import Conflict, KeepOperatorError, Refused, Unavailable
+from keep_operator.reconcile.world import World
+from keep_operator.resources import objects
+from keep_operator.resources.kinds import Key, Resource
+from keep_operator.resources.objects import Object, Reader
+
+log = logging.getLogger(__name__)
+
+# Looks in one reconcile. A rename with conflicts takes four; beyond that something disagrees with itself,
+# and the back-off decides.
+LOOKS: Final = 8
+
+
+class Outcome(StrEnum):
+    """How a reconcile ended, as metrics and the log line show it."""
+
+    READY = "ready"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    DELETING = "deleting"
+    GONE = "gone"
+    UNAVAILABLE = "unavailable"
+    CONFLICT = "conflict"
+    ERROR = "error"
+
+
+class Kind(Protocol):
+    """What the shell needs of a kind."""
+
+    @property
+    def resource(self) -> Resource:
+        """Where the kind lives in the API."""
+
+    @property
+    def reader(self) -> Reader[Any]:
+        """What reads its specs."""
+
+    @property
+    def living(self) -> Sequence[str]:
+        """The conditions that `Ready` sums up, in the order in which they are shown."""
+
+    async def observe(self, obj: Object[Any]) -> Any:
+        """One look at everything that `plan` reads; must not change anything."""
+
+    def plan(self, observed: Any, now: datetime) -> Plan[Any]:
+        """What to do next; pure."""
+
+    async def apply(self, action: Any) -> None:
+        """Carry out one action in one transaction; raises Conflict where it is no longer due."""
+
+    def resync(self, obj: Object[Any]) -> timedelta:
+        """When to look again at an object that is Ready."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one reconcile did, for its log line."""
+
+    outcome: Outcome = Outcome.GONE
+    reason: str = ""
+    actions: list[str] = field(default_factory=list)
+    retry_in_s: float | None = None
+
+
+class Shell:
+    """Reconciles objects of all kinds; safe to call for any key at any time, by one worker per key."""
+
+    def __init__(
+        self,
+        kinds: Mapping[str, Kind],
+        *,
+        world: World,
+        cluster: Cluster,
+        recorder: Recorder,
+        now: Callable[[], datetime],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._kinds = kinds
+        self._world = world
+        self._cluster = cluster
+        self._recorder = recorder
+        self._now = now
+        self._jitter = jitter
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Bring one object as far as it goes now, and give its key back to the queue."""
+        began = time.monotonic()
+        report = Report()
+        try:
+            await self._looks(key, report)
+        except Exception:
+            # Not even the failure could be reported: a bug here must not end the worker.
+            log.exception("reconcile failed", extra={"kind": key.kind, "object": key.path})
+            report.outcome, report.reason = Outcome.ERROR, "InternalError"
+        queue = self._world.queue
+        if report.outcome in (Outcome.UNAVAILABLE, Outcome.ERROR, Outcome.CONFLICT):
+            report.retry_in_s = queue.retry(key, at_least_s=report.retry_in_s or 0.0)
+        else:
+            queue.done(key)
+        self._tell(key, report, time.monotonic() - began)
+        return report.outcome
+
+    async def _looks(self, key: Key, report: Report) -> None:
+        for _ in range(LOOKS):
+            obj = self._world.cache.get(key)
+            if obj is None:
+                self._world.queue.forget(key)
+                report.outcome = Outcome.GONE
+                return
+            try:
+                if await self._look(obj, report):
+                    return
+            except Conflict as conflict:
+                report.outcome, report.reason = Outcome.CONFLICT, conflict.reason
+                await self._read_again(key)
+        if report.outcome is not Outcome.CONFLICT:
+            log.error("no end after many looks", extra={"object": str(key), "actions": ",".join(report.actions)})
+            report.outcome, report.reason = Outcome.ERROR, "InternalError"
+
+    async def _look(self, obj: Object[Any], report: Report) -> bool:
+        """One round; True when there is nothing left to do. Raises Conflict when the next round must read anew."""
+        kind = self._kinds[obj.key.kind]
+        try:
+            observed = await kind.observe(obj)
+            rows = [name for name in report.actions if name in planning.DONE]
+            plan = kind.plan(replace(observed, done=rows[-1] if rows else None), self._now())
+            if plan.actions:
+                for action in plan.actions:
+                    await self._act(kind, obj, action)
+                    report.actions.append(type(action).__name__)
+                for other in plan.wakes:
+                    self._world.queue.add(other)
+                return False
+        except Conflict:
+            raise
+        except KeepOperatorError as error:
+            await self._fail(kind, obj, error, report)
+            return True
+        except Exception as bug:
+            log.exception("internal error", extra={"kind": obj.key.kind, "object": obj.key.path})
+            what = KeepOperatorError("InternalError", f"{type(bug).__name__}; the operator's log has the details")
+            await self._fail(kind, obj, what, report)
+            report.outcome = Outcome.ERROR
+            return True
+        if obj.deleting and plan.status is None:
+            report.outcome = Outcome.DELETING
+            return True
+        await self._report(kind, obj, plan, report)
+        return True
+
+    async def _act(self, kind: Kind, obj: Object[Any], action: Any) -> None:
+        if isinstance(action, SetMetadata):
+            metadata = {
+                "resourceVersion": obj.resource_version,
+                "finalizers": list(action.finalizers),
+                "ownerReferences": [dict(owner) for owner in action.owners],
+            }
+            await self._patch(kind, obj, {"metadata": metadata})
+        else:
+            await kind.apply(action)
+
+    async def _patch(self, kind: Kind, obj: Object[Any], body: dict[str, Any], subresource: str | None = None) -> None:
+        answer = await self._cluster.patch(kind.resource, obj.key.namespace or None, obj.key.name, body, subresource)
+        self._world.wrote(objects.parse(obj.key.kind, answer, kind.reader))
+
+    async def _report(self, kind: Kind, obj: Object[Any], plan: Plan[Any], report: Report) -> None:
+        status = plan.status if plan.status is not None else obj.status
+        ready: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+        report.outcome = _OUTCOMES.get(ready.get("status", ""), Outcome.WAITING)
+        report.reason = ready.get("reason", "")
+        if obj.deleting:
+            report.outcome = Outcome.DELETING
+        await self._write_status(kind, obj, status, report)
+        queue = self._world.queue
+        if plan.wake_in is not None:
+            queue.schedule(obj.key, plan.wake_in.total_seconds(), urgent=True)
+        if report.outcome is Outcome.READY or report.reason in planning.RECHECKED:
+            queue.schedule(obj.key, kind.resync(obj).total_seconds() * self._jitter())
+
+    async def _write_status(self, kind: Kind, obj: Object[Any], status: Mapping[str, Any], report: Report) -> None:
+        """One PATCH of what differs, none where nothing does; then the Event that the change is worth."""
+        changes = {name: value for name, value in status.items() if obj.status.get(name) != value}
+        if not changes:
+            return
+        body = {"metadata": {"resourceVersion": obj.resource_version}, "status": changes}
+        await self._patch(kind, obj, body, "status")
+        report.actions.append("Status")
+        if (event := planning.announce(obj.status, status)) is not None:
+            subject = Subject(kind.resource, obj.key.namespace, obj.key.name, obj.uid)
+            await self._recorder.record(subject, "Warning" if event.warning else "Normal", event.reason, event.message)
+
+    async def _fail(self, kind: Kind, obj: Object[Any], error: KeepOperatorError, report: Report) -> None:
+        """Report an attempt that ended in an error; raises Conflict where the report itself came too late."""
+        report.reason = error.reason
+        report.outcome = Outcome.REFUSED if isinstance(error, Refused) and not obj.deleting else Outcome.UNAVAILABLE
+        report.retry_in_s = error.retry_after_s if isinstance(error, Unavailable) else None
+        if report.outcome is Outcome.UNAVAILABLE:
+            log.warning(error.message, extra={"kind": obj.key.kind, "object": obj.key.path, "reason": error.reason})
+        try:
+            plan = planning.failed(obj, error, kind.living, self._now())
+            await self._write_status(kind, obj, plan.status or {}, report)
+        except Unavailable:
+            log.debug("the failure cannot be reported now", extra={"object": obj.key.path})
+
+    async def _read_again(self, key: Key) -> None:
+        """Our copy was stale: ask the server, since its watch may be late."""
+        kind = self._kinds[key.kind]
+        try:
+            raw = await self._cluster.get(kind.resource, key.namespace or None, key.name)
+        except Unavailable:
+            return  # the watch will tell; the back-off bounds how long we trust the old copy
+        if raw is None:
+            self._world.forget(key)
+        else:
+            self._world.wrote(objects.parse(key.kind, raw, kind.reader))
+
+    def _tell(self, key: Key, report: Report, duration_s: float) -> None:
+        """The canonical line: one per reconcile, at DEBUG where nothing was done."""
+        quiet = not report.actions and report.outcome in (Outcome.READY, Outcome.WAITING, Outcome.GONE, Outcome.REFUSED)
+        obj = self._world.cache.get(key)
+        log.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "reconciled",
+            extra={
+                "kind": key.kind,
+                "object": key.path,
+                "uid": obj.uid if obj else None,
+                "generation": obj.generation if obj else None,
+                "actions": ",".join(report.actions) or None,
+                "outcome": str(report.outcome),
+                "reason": report.reason or None,
+                "retry_in_s": None if report.retry_in_s is None else round(report.retry_in_s, 2),
+                "duration_ms": round(duration_s * 1000, 1),
+            },
+        )
+
+
+_OUTCOMES: Final = {"True": Outcome.READY, "Unknown": Outcome.WAITING, "False": Outcome.REFUSED}

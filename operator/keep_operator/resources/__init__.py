@@ -1,0 +1,1 @@
+"""SHAPES: what users write and read, as pydantic models, and the CRDs generated from them."""

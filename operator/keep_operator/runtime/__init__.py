@@ -1,0 +1,1 @@
+"""MECHANICS: cache, work queue, workers, metrics and health; they know no kind."""

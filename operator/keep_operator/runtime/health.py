@@ -1,0 +1,108 @@
+"""What probes and people ask a running operator: is it alive, is it ready and if not what is it at, what did it do.
+
+`/readyz` tells the steps of the start in order (P2): database -> migrations -> cluster -> default tenant -> queue.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from aiohttp import web
+
+from keep_operator.errors import Unavailable
+from keep_operator.runtime.metrics import Metrics
+
+# The lag of the event loop above which the process is taken for stuck, in seconds: a pod restart costs less than that.
+LAG_LIMIT_S: Final = 30.0
+
+
+class StepState(StrEnum):
+    """How far one step of the start is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of the start, in the words that `/readyz` shows."""
+
+    name: str
+    state: StepState = StepState.PENDING
+    detail: str = ""
+
+
+class Startup:
+    """The steps of the start, in order; ready once all of them are done."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.steps = [Step(name) for name in names]
+
+    def set(self, name: str, state: StepState, detail: str = "") -> None:
+        """Note how far a step is; ``detail`` is for people and holds no secret."""
+        step = next(step for step in self.steps if step.name == name)
+        step.state, step.detail = state, detail
+
+    @property
+    def ready(self) -> bool:
+        """Whether every step is done."""
+        return all(step.state is StepState.DONE for step in self.steps)
+
+    def describe(self) -> str:
+        """A line a step, as `/readyz` answers."""
+        marks = {StepState.DONE: "ok", StepState.RUNNING: "..", StepState.PENDING: "--", StepState.FAILED: "!!"}
+        return "".join(
+            f"[{marks[step.state]}] {step.name}{': ' + step.detail if step.detail else ''}\n" for step in self.steps
+        )
+
+
+class Pulse:
+    """Notices when the event loop does not come round: somebody blocks it, or the machine is starved."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last = clock()
+
+    async def beat(self) -> None:
+        """Note twice a second that the loop turns; runs until cancelled."""
+        while True:
+            self._last = self._clock()
+            await asyncio.sleep(0.5)
+
+    def lag_s(self) -> float:
+        """Seconds since the loop last turned, above the half second that is normal."""
+        return max(0.0, self._clock() - self._last - 0.5)
+
+
+async def serve(port: int, *, startup: Startup, metrics: Metrics, alive: Callable[[], str | None]) -> web.AppRunner:
+    """Serve the pages on all interfaces until the returned runner is cleaned up.
+
+    ``alive`` gives None, or in words why the process should be restarted. Raises Unavailable where the port is taken.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        trouble = alive()
+        return web.Response(text=trouble or "ok", status=503 if trouble else 200)
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text=startup.describe(), status=200 if startup.ready else 503)
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.page(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", page)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise Unavailable(
+            "PortTaken", f"cannot listen on port {port} (KEEP_OPERATOR_HEALTH_PORT): {error.strerror}"
+        ) from None
+    return runner

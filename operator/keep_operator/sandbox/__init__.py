@@ -1,0 +1,13 @@
+"""SANDBOX: a Kubernetes control plane and a PostgreSQL on this machine, for ``make run`` and the tests.
+
+::
+
+    commands ── instance ──┬── source         which cluster: given programs, kind, built ones, or the user's own
+                           ├── control_plane ─┬── certificates
+                           ├── kind           └── kubeconfig
+                           ├── postgres
+                           ├── builder, tools ── cache      what is kept under ~/.cache/keep-operator, checked and locked
+                           └── processes ── guardian        children recorded so that none is lost and no stranger is killed
+
+Everything listens on 127.0.0.1 and lives in one folder; nothing here is imported by ``operate``.
+"""

@@ -1,0 +1,129 @@
+"""The commands ``keep-operator sandbox start|stop|status|env|reset``."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from keep_operator.errors import KeepOperatorError
+from keep_operator.sandbox import display, options
+
+if TYPE_CHECKING:
+    from keep_operator.sandbox.instance import Sandbox
+
+
+@click.group("sandbox")
+def sandbox() -> None:
+    """A local cluster and database for trying things out.
+
+    It lives in ./.sandbox, or in the folder that KEEP_OPERATOR_SANDBOX_DIR names. The cluster is, in this order: the
+    one of your current context with CLUSTER=current; the programs in KUBEBUILDER_ASSETS or on PATH; kind where Docker
+    answers; else one that is built once from Debian's source package. The database is embedded, or the one that
+    KEEP_OPERATOR_DATABASE_URL names.
+    """
+
+
+@sandbox.command()
+@click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then stop everything.")
+@click.option("--audit", is_flag=True, help="Let the API server write every request to logs/audit.log.")
+def start(foreground: bool, audit: bool) -> None:
+    """Start what does not run; build and fetch what is missing."""
+    with _failures(), _ended_by_signals(), display.opened() as shown:
+        box = _here(audit=audit)
+        if not foreground:
+            box.start(shown)
+            _show_status(box)
+            click.echo('Use it in this shell:  eval "$(keep-operator sandbox env)"')
+            return
+        with box.attended(shown):
+            shown.say("The sandbox is up. Ctrl-C stops it.")
+            signal.pause()
+
+
+@sandbox.command()
+def stop() -> None:
+    """Stop everything and keep the data."""
+    with _failures(), display.opened() as shown:
+        _here().stop(shown)
+
+
+@sandbox.command()
+def status() -> None:
+    """Show what runs. Exit code 3 when something that should run does not."""
+    with _failures():
+        if not _show_status(_here()):
+            sys.exit(3)
+
+
+@sandbox.command()
+def env() -> None:
+    """Print what a shell needs: eval "$(keep-operator sandbox env)"."""
+    with _failures():
+        box = _here()
+        click.echo(box.exports())
+        if not all(component.fine for component in box.status()):
+            click.echo("The sandbox does not run; start it with `keep-operator sandbox start`.", err=True)
+
+
+@sandbox.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(yes: bool) -> None:
+    """Stop everything and remove the data of the cluster and of the embedded database."""
+    with _failures(), display.opened() as shown:
+        box = _here()
+        if box.folder.is_dir():
+            if not yes:
+                click.confirm(f"Remove everything in the sandbox in {box.folder}?", abort=True, err=True)
+            box.reset(shown)
+
+
+def _here(*, audit: bool = False) -> "Sandbox":
+    import dataclasses  # noqa: PLC0415
+
+    from keep_operator.sandbox.instance import Sandbox  # noqa: PLC0415  (the help needs none of this)
+
+    return Sandbox(dataclasses.replace(options.read(), audit=audit))
+
+
+def _show_status(box: "Sandbox") -> bool:
+    components = box.status()
+    if not components:
+        click.echo(f"There is no sandbox in {box.folder}; make one with `keep-operator sandbox start`.")
+        return False
+    click.echo(f"Sandbox in {box.folder}")
+    width = max(len(component.name) for component in components)
+    for component in components:
+        colour = "green" if component.fine else "red"
+        state = click.style(f"{component.state:8}", fg=colour)
+        click.echo(f"  {component.name:{width}}  {state} {component.detail}".rstrip())
+    return all(component.fine for component in components)
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except KeepOperatorError as error:
+        raise click.ClickException(error.message) from error
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A terminated process and a closed terminal end as Ctrl-C does: in order, with the exit code of the signal."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in handled:
+            signal.signal(each, signal.SIG_IGN)  # once is enough; the guardian stands by if stopping hangs
+        sys.exit(128 + number)
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, end) for each in handled}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

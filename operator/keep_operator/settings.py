@@ -1,0 +1,135 @@
+"""Every environment variable that the processes read, once: what it means, its unit, its default and why.
+
+Names and defaults are a contract: the chart and scripts rely on them. Secrets can be given as
+``NAME`` or, better, as ``NAME_FILE``, a file that holds the value.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from keep_operator.errors import Refused
+from keep_operator.resources.shapes import parse_duration
+
+PREFIX: Final = "KEEP_OPERATOR_"
+SECRETS: Final = ("ENCRYPTION_KEY",)
+
+
+class LogFormat(StrEnum):
+    """How log lines look; ``auto`` is text on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _names(value: Any) -> Any:
+    return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
+class Settings(BaseModel):
+    """What the processes need to know; each field is the variable ``KEEP_OPERATOR_<NAME>``, read once at start."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="The control database, `postgresql://user:password@host:port/name`. Required.",
+    )
+    encryption_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="32 random bytes in URL-safe base64: credentials at rest and the keyed hashes in status. Required by `operate`.",
+    )
+    cluster_id: str = Field(
+        default="",
+        max_length=253,
+        description="Marks the rows that this cluster owns. Generated once and kept in the database when unset; set it by hand "
+        "only to restore into another cluster.",
+    )
+    default_tenant: str = Field(
+        default="keep", max_length=63, description="Id of the tenant that is made when absent. Empty: none is made."
+    )
+    watch_namespaces: Names = Field(default=(), description="Comma-separated; empty: all namespaces.")
+    secret_namespaces: Names = Field(
+        default=(), description="Comma-separated namespaces whose Secrets may be read; empty: those that are watched."
+    )
+    health_port: int = Field(
+        default=8080, ge=0, le=65535, description="/healthz, /readyz and /metrics; 0: any free port."
+    )
+    log_format: LogFormat = Field(default=LogFormat.AUTO, description="json, text or auto.")
+    resync_period: Duration = Field(
+        default=timedelta(minutes=10),
+        description="How often a Ready object is looked at though nothing changed, ±10 %. A Provider may set its own.",
+    )
+    runtime: str = Field(default="builtin", description="What runs workflows where a Tenant does not say: builtin.")
+
+    @field_validator("resync_period")
+    @classmethod
+    def _not_too_short(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=30):
+            raise ValueError("below 30s the resync itself would be the load")
+        return value
+
+    @field_validator("default_tenant")
+    @classmethod
+    def _label(cls, value: str) -> str:
+        if value and not (
+            value.replace("-", "a").isalnum()
+            and value == value.lower()
+            and value.isascii()
+            and "-" not in (value[0], value[-1])
+        ):
+            raise ValueError("not a DNS label (lower-case letters, digits and dashes)")
+        return value
+
+
+def load(env: Mapping[str, str] | None = None, *, operate: bool = False) -> Settings:
+    """The settings of the environment; with ``operate`` the ones it cannot start without are required.
+
+    Raises Refused (`SettingsInvalid`) with every fault, each naming the variable and the remedy; never a value.
+    """
+    given = dict(os.environ if env is None else env)
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name in Settings.model_fields:
+        if (text := given.get(PREFIX + name.upper())) is not None:
+            values[name] = text
+    for name in SECRETS:
+        if path := given.get(f"{PREFIX}{name}_FILE"):
+            try:
+                values[name.lower()] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"{PREFIX}{name}_FILE: cannot read {path}: {type(error).__name__}")
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False, include_context=False):
+            faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}")
+        raise _refused(faults) from None
+    if operate and not settings.database_url.get_secret_value():
+        faults.append(f"{PREFIX}DATABASE_URL is not set: postgresql://user:password@host:5432/database")
+    if operate and not settings.encryption_key.get_secret_value() and not any("ENCRYPTION_KEY" in f for f in faults):
+        faults.append(
+            f"{PREFIX}ENCRYPTION_KEY_FILE is not set. Make a key with: "
+            "python3 -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())' > encryption.key"
+        )
+    if faults:
+        raise _refused(faults)
+    return settings
+
+
+def _refused(faults: list[str]) -> Refused:
+    return Refused("SettingsInvalid", "; ".join(faults))

@@ -1,0 +1,1 @@
+"""SQL: everything the operator says to the control database, and nothing else."""

@@ -1,0 +1,155 @@
+"""The append-only record of what was done to tenants and their objects, by whom.
+
+Every write of `tenants` and `providers` carries its entry in the same SQL statement (`done`), so neither
+can be without the other. The database refuses UPDATE, DELETE and TRUNCATE (a trigger, whoever asks).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import CTE, ColumnElement, Text, bindparam, cast, insert, literal, select, union_all
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
+
+from keep_operator.domain.ownership import Owner
+from keep_operator.resources.kinds import Key
+from keep_operator.store import documents
+from keep_operator.store.tables import LEDGER
+
+# Entries on a page: what fits a screen a few times over, and a small answer even with whole configurations in it.
+PAGE: Final = 100
+
+
+class Action(StrEnum):
+    """What can be done to a record."""
+
+    CREATED = "Created"
+    UPDATED = "Updated"
+    RENAMED = "Renamed"
+    HANDED_OVER = "HandedOver"
+    REATTACHED = "Reattached"
+    ADOPTED = "Adopted"
+    ORPHANED = "Orphaned"
+    DELETED = "Deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger. ``key`` and ``uid`` name the object that the deed was done for; ``at`` is in UTC."""
+
+    id: int
+    at: datetime
+    tenant_id: str
+    key: Key
+    uid: str
+    action: str
+    actor: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A change and what it adds to the ledger: one entry for each row that the change touches.
+
+    ``change`` is an INSERT, UPDATE or DELETE that returns the row's tenant as ``tenant_id``. ``details`` is a value,
+    or an SQL expression over the change for what only the database knows.
+    """
+
+    change: CTE
+    action: Action
+    details: Mapping[str, Any] | ColumnElement[Any]
+
+
+_FIELDS: Final = ("tenant_id", "kind", "namespace", "name", "uid", "action", "actor", "details")
+
+
+def done(*deeds: Deed) -> ReturningInsert[int]:
+    """The statement that does the deeds and writes them into the ledger, in one round trip.
+
+    It wants the parameters of `subject`, and returns the ids of the entries: none means that no row was touched.
+    """
+    rows = [
+        select(
+            deed.change.c.tenant_id,
+            *(bindparam(f"subject_{field}", type_=Text) for field in ("kind", "namespace", "name", "uid")),
+            literal(deed.action.value, Text),
+            bindparam("actor", type_=Text),
+            _document(deed.details),
+        ).select_from(deed.change)
+        for deed in deeds
+    ]
+    source = union_all(*rows) if len(rows) > 1 else rows[0]
+    return insert(LEDGER).from_select(_FIELDS, source).returning(LEDGER.c.id)
+
+
+def subject(key: Key, uid: str, actor: str) -> dict[str, str]:
+    """Whom the deeds are done for and by whom, as the parameters of `done`."""
+    return {
+        "subject_kind": key.kind,
+        "subject_namespace": key.namespace,
+        "subject_name": key.name,
+        "subject_uid": uid,
+        "actor": actor,
+    }
+
+
+async def append(
+    conn: AsyncConnection,
+    tenant_id: str,
+    key: Key,
+    uid: str,
+    *,
+    action: str,
+    actor: str,
+    details: Mapping[str, Any],
+) -> int:
+    """Adds an entry that goes with no change of a row; its id."""
+    values = (tenant_id, key.kind, key.namespace, key.name, uid, action, actor, _document(details))
+    added = await conn.execute(insert(LEDGER).values(dict(zip(_FIELDS, values, strict=True))).returning(LEDGER.c.id))
+    return int(added.scalar_one())
+
+
+async def entries(conn: AsyncConnection, tenant_id: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+    """The tenant's entries in the order of their ids, those after ``after``; the last id is the next ``after``.
+
+    Ids are given before commit: an entry may become visible after one with a higher id has. A reader that must
+    miss nothing reads again from a little before its last.
+    """
+    found = await conn.execute(
+        select(LEDGER).where(LEDGER.c.tenant_id == tenant_id, LEDGER.c.id > after).order_by(LEDGER.c.id).limit(limit)
+    )
+    return [
+        Entry(
+            id=row.id,
+            at=row.at,
+            tenant_id=row.tenant_id,
+            key=Key(row.kind, row.namespace, row.name),
+            uid=row.uid,
+            action=row.action,
+            actor=row.actor,
+            details=row.details,
+        )
+        for row in found
+    ]
+
+
+def owner_details(owner: Owner | None) -> dict[str, str] | None:
+    """An owner as it stands in the details of an entry."""
+    if owner is None:
+        return None
+    return {
+        "clusterId": owner.cluster_id,
+        "namespace": owner.namespace,
+        "name": owner.name,
+        "uid": owner.uid,
+    }
+
+
+def _document(details: Mapping[str, Any] | ColumnElement[Any]) -> ColumnElement[Any]:
+    if isinstance(details, Mapping):
+        return cast(literal(documents.text(details), Text), JSON)
+    return details

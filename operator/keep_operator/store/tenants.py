@@ -1,0 +1,252 @@
+"""The rows of Tenants: one function for each thing that can happen to one.
+
+::
+
+          insert           update, hand_over           delete
+    ──────────────▶ owned ──────────────────▶ owned ──────────▶ gone, when no provider row points to it; else
+                     │  ▲                                       unowned and `delete_when_empty`: it goes with the
+              orphan │  │ adopt                                 last one (`providers.delete`)
+                     ▼  │
+                    unowned ◀── adopt also calls `delete_when_empty` off
+
+Each write is guarded by the owner that the caller has seen: if no row matches, Conflict. Each brings its ledger
+entry in the same statement. All run within `engine.transaction`; ``find`` and ``observe`` are content with
+`engine.look`. Ids are compared in lower case: two that differ in case only collide.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    CTE,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy import (
+    delete as sql_delete,
+)
+from sqlalchemy import (
+    insert as sql_insert,
+)
+from sqlalchemy import (
+    update as sql_update,
+)
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keep_operator.domain.ownership import Owner
+from keep_operator.domain.tenant import Record
+from keep_operator.resources.kinds import TENANTS, Key
+from keep_operator.store import documents, ledger, ownership
+from keep_operator.store.ledger import Action, Deed
+from keep_operator.store.tables import LEDGER, PROVIDER, TENANT
+
+_RECORD: Final = (
+    TENANT.c.id,
+    TENANT.c.display_name,
+    TENANT.c.delete_when_empty,
+    TENANT.c.owner_cluster,
+    TENANT.c.owner_namespace,
+    TENANT.c.owner_name,
+    TENANT.c.owner_uid,
+)
+
+_IS_OWN: Final = and_(TENANT.c.owner_cluster == bindparam("cluster"), TENANT.c.owner_uid == bindparam("uid"))
+_HAS_ID: Final = func.lower(TENANT.c.id) == func.lower(bindparam("tenant", type_=Text))
+
+_FIND: Final = select(*_RECORD).where(_HAS_ID)
+_FIND_OWNED: Final = select(*_RECORD).where(_IS_OWN)
+_OBSERVE: Final = select(*_RECORD).where(or_(_IS_OWN, _HAS_ID))
+
+
+async def observe(
+    conn: AsyncConnection, owner_cluster: str, uid: str, tenant_id: str
+) -> tuple[Record | None, Record | None]:
+    """The object's own record, and the record that holds the id: one statement.
+
+    Both are the same record when the object has the id it wants. A holder whose ``id`` is not ``tenant_id`` collides
+    with it after lower-casing.
+    """
+    asked = {"cluster": owner_cluster, "uid": uid, "tenant": tenant_id}
+    records = [_record(row) for row in await conn.execute(_OBSERVE, asked)]
+    own = (each for each in records if each.owner and (each.owner.cluster_id, each.owner.uid) == (owner_cluster, uid))
+    holder = (each for each in records if each.id.lower() == tenant_id.lower())
+    return next(own, None), next(holder, None)
+
+
+async def find(conn: AsyncConnection, tenant_id: str) -> Record | None:
+    """The record of this id, whatever its case: an ``id`` other than ``tenant_id`` is a collision."""
+    return _first(await conn.execute(_FIND, {"tenant": tenant_id}))
+
+
+async def find_owned(conn: AsyncConnection, owner: Owner) -> Record | None:
+    """The record whose marker has this owner's cluster and uid."""
+    return _first(await conn.execute(_FIND_OWNED, {"cluster": owner.cluster_id, "uid": owner.uid}))
+
+
+async def insert(conn: AsyncConnection, record: Record, *, actor: str) -> None:
+    """Makes the row. Ledger: Created. Conflict when the id (whatever its case) or the owner has a row already."""
+    created = (
+        sql_insert(TENANT)
+        .values(
+            id=record.id,
+            display_name=record.display_name,
+            delete_when_empty=record.delete_when_empty,
+            **ownership.marker(record.owner),
+        )
+        .returning(TENANT.c.id.label("tenant_id"))
+        .cte("created")
+    )
+    deed = Deed(created, Action.CREATED, {"id": record.id, "displayName": record.display_name})
+    key = _key(record.owner) if record.owner else Key(TENANTS.kind, "", record.id)
+    uid = record.owner.uid if record.owner else ""
+    await conn.execute(ledger.done(deed), ledger.subject(key, uid, actor))
+
+
+async def update(conn: AsyncConnection, tenant_id: str, owner: Owner, *, display_name: str, actor: str) -> bool:
+    """Makes the row say what is declared; False, and nothing written, when it does already.
+
+    Ledger: Updated, with the name before and after. Conflict when the owner has no such row.
+    """
+    found = await conn.execute(_guarded(tenant_id, owner).with_for_update())
+    before = found.one_or_none()
+    if before is None:
+        raise _conflict(tenant_id)
+    if before.display_name == display_name:
+        return False
+    details = {"id": tenant_id, "fields": ["displayName"], "from": before.display_name, "to": display_name}
+    changed = _changing(tenant_id, owner, display_name=display_name)
+    await conn.execute(
+        ledger.done(Deed(changed, Action.UPDATED, details)), ledger.subject(_key(owner), owner.uid, actor)
+    )
+    return True
+
+
+async def hand_over(conn: AsyncConnection, tenant_id: str, frm: Owner, to: Owner, *, actor: str) -> None:
+    """Gives the record to another object. Ledger: HandedOver, or Reattached.
+
+    Conflict when ``frm`` does not own it any more, or ``to`` has another record.
+    """
+    moved = _changing(tenant_id, frm, **ownership.marker(to))
+    deed = ownership.handing_over(moved, tenant_id, frm, to)
+    done = await conn.execute(ledger.done(deed), ledger.subject(_key(to), to.uid, actor))
+    if done.first() is None:
+        raise _conflict(tenant_id)
+
+
+async def adopt(conn: AsyncConnection, before: Record, to: Owner, *, display_name: str, actor: str) -> None:
+    """Takes a record that is nobody's, or by force another's (A-AD-1); it no longer goes with its last provider.
+
+    Ledger: Adopted, with what the row really held at that moment. Conflict when its owner is not ``before.owner``
+    any more.
+    """
+    previous = _guarded(before.id, before.owner).with_for_update().cte("previous")
+    adopted = (
+        sql_update(TENANT)
+        .where(TENANT.c.id == previous.c.id)
+        .values(display_name=display_name, delete_when_empty=False, **ownership.marker(to), updated_at=func.now())
+        .returning(
+            TENANT.c.id.label("tenant_id"),
+            previous.c.display_name.label("was_display_name"),
+            previous.c.delete_when_empty.label("was_delete_when_empty"),
+        )
+        .cte("adopted")
+    )
+    details = func.json_build_object(
+        literal_column("'id'"), adopted.c.tenant_id,
+        literal_column("'previous'"), func.json_build_object(
+            literal_column("'displayName'"), adopted.c.was_display_name,
+            literal_column("'deleteWhenEmpty'"), adopted.c.was_delete_when_empty,
+        ),
+        literal_column("'from'"), cast(literal(documents.text(ledger.owner_details(before.owner)), Text), JSON),
+    )  # fmt: skip
+    done = await conn.execute(
+        ledger.done(Deed(adopted, Action.ADOPTED, details)), ledger.subject(_key(to), to.uid, actor)
+    )
+    if done.first() is None:
+        raise _conflict(before.id)
+
+
+async def orphan(conn: AsyncConnection, tenant_id: str, owner: Owner, *, actor: str) -> None:
+    """Clears the marker and leaves the row. Ledger: Orphaned. Conflict when it is not the owner's."""
+    left = _changing(tenant_id, owner, **ownership.marker(None))
+    deed = Deed(left, Action.ORPHANED, {"id": tenant_id, "from": ledger.owner_details(owner)})
+    done = await conn.execute(ledger.done(deed), ledger.subject(_key(owner), owner.uid, actor))
+    if done.first() is None:
+        raise _conflict(tenant_id)
+
+
+async def delete(conn: AsyncConnection, tenant_id: str, owner: Owner, *, actor: str) -> bool:
+    """Removes the row if no provider row points to it (True); else leaves it to go with the last one (False).
+
+    Ledger: Deleted, or Orphaned with ``deleteWhenEmpty``. Conflict when the owner has no such row. The row is locked
+    against new and vanishing providers before they are counted: `providers.insert` and `providers.delete` wait.
+    """
+    locked = await conn.execute(_guarded(tenant_id, owner).with_for_update())
+    if locked.first() is None:
+        raise _conflict(tenant_id)
+    # A statement of its own: it sees what those have committed that the lock waited for.
+    in_use = exists().where(PROVIDER.c.tenant_id == TENANT.c.id)
+    gone = (
+        sql_delete(TENANT)
+        .where(TENANT.c.id == tenant_id, ~in_use)
+        .returning(TENANT.c.id.label("tenant_id"))
+        .cte("gone")
+    )
+    kept = (
+        sql_update(TENANT)
+        .where(TENANT.c.id == tenant_id, in_use)
+        .values(delete_when_empty=True, **ownership.marker(None), updated_at=func.now())
+        .returning(TENANT.c.id.label("tenant_id"))
+        .cte("kept")
+    )
+    deleted = Deed(gone, Action.DELETED, {"id": tenant_id})
+    waiting = Deed(kept, Action.ORPHANED, {"id": tenant_id, "deleteWhenEmpty": True})
+    done = await conn.execute(
+        ledger.done(deleted, waiting).returning(LEDGER.c.action), ledger.subject(_key(owner), owner.uid, actor)
+    )
+    return bool(done.one().action == Action.DELETED)
+
+
+def _guarded(tenant_id: str, owner: Owner | None) -> Select[Any]:
+    return select(*_RECORD).where(TENANT.c.id == tenant_id, ownership.owned_by(TENANT, owner))
+
+
+def _changing(tenant_id: str, owner: Owner, **values: Any) -> CTE:
+    return (
+        sql_update(TENANT)
+        .where(TENANT.c.id == tenant_id, ownership.owned_by(TENANT, owner))
+        .values(**values, updated_at=func.now())
+        .returning(TENANT.c.id.label("tenant_id"))
+        .cte("changed")
+    )
+
+
+def _first(found: Any) -> Record | None:
+    row = found.first()
+    return None if row is None else _record(row)
+
+
+def _record(row: ownership.AnyRow) -> Record:
+    return Record(
+        id=row.id,
+        display_name=row.display_name,
+        owner=ownership.of(row),
+        delete_when_empty=row.delete_when_empty,
+    )
+
+
+def _key(owner: Owner) -> Key:
+    return Key(TENANTS.kind, owner.namespace, owner.name)
+
+
+def _conflict(tenant_id: str) -> Exception:
+    return ownership.changed_meanwhile(f"tenant {tenant_id}")

@@ -1,0 +1,123 @@
+"""A real API server, a real PostgreSQL and real operator processes; one sandbox for the whole run."""
+
+import itertools
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from e2e.cluster import Database, Kube
+from e2e.operators import Operator
+from keep_operator.cli import crds
+from keep_operator.cluster import access
+from keep_operator.sandbox import display, tools
+from keep_operator.sandbox.instance import Sandbox
+from keep_operator.sandbox.options import Options
+
+Operate = Callable[..., Operator]
+CEL_SINCE, POLICIES_SINCE = (1, 25), (1, 30)
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Cluster and database of this run; started once, and gone with the run whatever happens to it."""
+    box = Sandbox(Options(folder=tmp_path_factory.mktemp("sandbox"), assets=os.environ.get("KUBEBUILDER_ASSETS", "")))
+    with display.opened(sys.__stderr__) as shown, box.attended(shown):
+        yield box
+
+
+@pytest.fixture(scope="session")
+def kube(sandbox: Sandbox) -> Kube:
+    """The cluster as its administrator sees it, with our definitions served and the operator's rights granted."""
+    folder = tools.ready()
+    assert folder is not None, "the sandbox has fetched kubectl"
+    kube = Kube(sandbox.kubeconfig(), folder)
+    crds.apply(kube.server, timedelta(seconds=60), lambda line: None)
+    for manifest in (access.cluster_role(), access.binding("keep-operator")):
+        plural = "clusterroles" if manifest["kind"] == "ClusterRole" else "clusterrolebindings"
+        status, answer = kube.send("POST", f"/apis/rbac.authorization.k8s.io/v1/{plural}", manifest)
+        assert status in (201, 409), answer
+    return kube
+
+
+@pytest.fixture(scope="session")
+def server_version(kube: Kube) -> tuple[int, int]:
+    """Major and minor version of the API server."""
+    _, answer = kube.send("GET", "/version")
+    return int(answer["major"]), int(answer["minor"].rstrip("+"))
+
+
+@pytest.fixture(autouse=True)
+def _skip_what_the_server_lacks(request: pytest.FixtureRequest) -> None:
+    needs = {"needs_cel": CEL_SINCE, "needs_admission_policy": POLICIES_SINCE}
+    for name, since in needs.items():
+        marker = request.node.get_closest_marker(name)
+        if marker and request.getfixturevalue("server_version") < since:
+            pytest.skip(f"{name}: {marker.args[0] if marker.args else f'needs Kubernetes {since[0]}.{since[1]}'}")
+
+
+@pytest.fixture
+def clean(kube: Kube) -> Iterator[Kube]:
+    """The cluster without any object of ours, before and after."""
+    kube.sweep()
+    yield kube
+    kube.sweep()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def namespace(kube: Kube) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"test-{os.getpid()}-{next(_numbers)}"
+    kube.send("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": {"made-for": "a-test"}}})
+    yield name
+    kube.send("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def database(sandbox: Sandbox) -> Iterator[Database]:
+    """An empty control database."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    parts = urlsplit(sandbox.database_url())
+    with psycopg.connect(sandbox.database_url(), autocommit=True) as conn:
+        conn.execute(f'CREATE DATABASE "{name}"')
+    yield Database(urlunsplit(parts._replace(path=f"/{name}")))
+    with psycopg.connect(sandbox.database_url(), autocommit=True) as conn:
+        conn.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def operate(clean: Kube, sandbox: Sandbox, database: Database, tmp_path: Path) -> Iterator[Operate]:
+    """Starts operator processes on the empty database and the swept cluster; ends them after the test.
+
+    A traceback in a log, or a foreign-key error, fails the test that caused it, unless it says ``flawed=True``.
+    """
+    started: list[tuple[Operator, bool]] = []
+    key = secrets.token_urlsafe(32)
+
+    def start(*, flawed: bool = False, wait: bool = True, **environment: str) -> Operator:
+        given = {
+            "KUBECONFIG": str(sandbox.kubeconfig("operator")),
+            "KEEP_OPERATOR_DATABASE_URL": database.url,
+            "KEEP_OPERATOR_ENCRYPTION_KEY": key,
+            **environment,
+        }
+        operator = Operator(given, tmp_path / f"operator-{len(started)}.log")
+        started.append((operator, flawed))
+        return operator.await_ready() if wait else operator
+
+    yield start
+    for operator, _ in started:
+        operator.stop()
+    for operator, flawed in started:
+        if not flawed:
+            assert "Traceback" not in operator.log, operator.log[-5000:]
+            assert "oreign key" not in operator.log

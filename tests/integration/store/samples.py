@@ -1,0 +1,84 @@
+"""Records to begin with; each test sets what it is about."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from keep_operator.domain import provider, tenant
+from keep_operator.domain.ownership import Owner
+from keep_operator.domain.provider import Content
+from keep_operator.store import engine as database, ledger, providers, tenants
+from keep_operator.store.ledger import Entry
+
+CLUSTER: Final = "cluster-a"
+ACTOR: Final = "operator"
+
+
+def owner(name: str = "vms", uid: str | None = None, *, namespace: str = "monitoring", cluster: str = CLUSTER) -> Owner:
+    """A Provider object as an owner; its uid follows from its name unless it is told."""
+    return Owner(cluster, namespace, name, uid or f"uid-{name}")
+
+
+TENANT_OWNER: Final = owner("keep", namespace="")
+
+
+def content(
+    config: Mapping[str, Any] | None = None, *, pulling_enabled: bool | None = None, config_hash: str = "hash"
+) -> Content:
+    """What a Provider's spec manages."""
+    return Content({"url": "http://vms:8428"} if config is None else config, pulling_enabled, config_hash)
+
+
+def provider_record(
+    name: str = "vms",
+    *,
+    tenant_id: str = "keep",
+    of: Owner | None = None,
+    holding: Content | None = None,
+) -> provider.Record:
+    """The record of the Provider ``name``, owned by the object of that name unless told."""
+    return provider.Record(
+        providers.new_id(), tenant_id, "victoriametrics", name, holding or content(), of or owner(name)
+    )
+
+
+async def have_tenant(
+    engine: AsyncEngine, tenant_id: str = "keep", *, of: Owner | None = TENANT_OWNER
+) -> tenant.Record:
+    """Insert a tenant."""
+    record = tenant.Record(tenant_id, tenant_id.title(), of)
+    async with database.transaction(engine) as conn:
+        await tenants.insert(conn, record, actor=ACTOR)
+    return record
+
+
+async def have_provider(engine: AsyncEngine, record: provider.Record | None = None) -> provider.Record:
+    """Insert a provider; its tenant must be there."""
+    record = record or provider_record()
+    async with database.transaction(engine) as conn:
+        await providers.insert(conn, record, actor=ACTOR)
+    return record
+
+
+async def own_record(engine: AsyncEngine, of: Owner) -> provider.Record | None:
+    """The record that the object has."""
+    async with database.look(engine) as conn:
+        return (await providers.observe(conn, of.cluster_id, of.uid, None, None))[0]
+
+
+async def holder(engine: AsyncEngine, name: str, tenant_id: str = "keep") -> provider.Record | None:
+    """The record that has the name."""
+    async with database.look(engine) as conn:
+        return (await providers.observe(conn, "nobody", "nobody", tenant_id, name))[1]
+
+
+async def entries(engine: AsyncEngine, tenant_id: str = "keep") -> list[Entry]:
+    """All of the tenant's ledger."""
+    async with database.look(engine) as conn:
+        return await ledger.entries(conn, tenant_id, limit=1000)
+
+
+async def actions(engine: AsyncEngine, kind: str = "Provider", tenant_id: str = "keep") -> list[str]:
+    """What the ledger says was done to the tenant's objects of a kind."""
+    return [entry.action for entry in await entries(engine, tenant_id) if entry.key.kind == kind]

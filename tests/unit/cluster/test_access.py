@@ -1,0 +1,66 @@
+"""What the operator may do in a cluster, and that its roles say no more and no less."""
+
+import itertools
+
+import pytest
+
+from keep_operator.cluster import access
+
+pytestmark = pytest.mark.unit
+
+
+def granted(*roles: dict[str, object]) -> set[tuple[str, str, str]]:
+    rights = set()
+    for role in roles:
+        for rule in role["rules"]:  # type: ignore[attr-defined]
+            rights |= set(itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"]))
+    return rights
+
+
+def test_the_role_grants_what_is_needed_and_nothing_else() -> None:
+    """An administrator who reads the role reads exactly what the operator does."""
+    needed = {(rule.group, rule.target, verb) for rule in access.RULES for verb in rule.verbs}
+    assert granted(access.cluster_role()) == needed
+
+
+def test_no_right_is_wide() -> None:
+    """No wildcard, no right to write Secrets, Roles or the spec of others, none to escalate."""
+    for rule in access.RULES:
+        assert "*" not in (rule.group, rule.resource, *rule.verbs)
+        assert not {"escalate", "bind", "impersonate", "deletecollection"} & set(rule.verbs)
+        if rule.resource == "secrets":
+            assert set(rule.verbs) <= {"get", "list", "watch"}
+        assert rule.why
+
+
+def test_secrets_of_some_namespaces_only() -> None:
+    """With listed namespaces nothing in the cluster-wide role touches a Secret elsewhere."""
+    assert not [right for right in granted(access.cluster_role(["b", "a"])) if right[1] == "secrets"]
+    manifests = access.secret_roles("operator", ["b", "a", "a"])
+    assert [(m["kind"], m["metadata"]["namespace"]) for m in manifests] == [
+        ("Role", "a"),
+        ("RoleBinding", "a"),
+        ("Role", "b"),
+        ("RoleBinding", "b"),
+    ]
+    together = granted(access.cluster_role(["a"]), access.secret_roles("operator", ["a"])[0])
+    assert together == granted(access.cluster_role())
+    assert access.secret_roles("operator", []) == []
+
+
+def test_a_user_or_a_service_account_gets_the_role() -> None:
+    """The sandbox binds a user, the chart a service account."""
+    user = access.binding("keep-operator")
+    assert user["subjects"] == [{"kind": "User", "name": "keep-operator", "apiGroup": "rbac.authorization.k8s.io"}]
+    assert user["roleRef"]["name"] == access.cluster_role()["metadata"]["name"]
+    account = access.binding(access.ServiceAccount("keep", "operator"))
+    assert account["subjects"] == [{"kind": "ServiceAccount", "namespace": "keep", "name": "operator"}]
+
+
+def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
+    """A right that is needed in two namespaces is asked for in both."""
+    everywhere = list(access.needed())
+    assert {namespace for _, _, namespace in everywhere} == {""}
+    listed = {(rule.target, verb, namespace) for rule, verb, namespace in access.needed(["b", "a"])}
+    assert {("secrets", "list", "a"), ("secrets", "list", "b"), ("tenants", "list", "")} <= listed
+    assert ("secrets", "list", "") not in listed

@@ -1,0 +1,123 @@
+"""The schemas that the API server gets: structural, bounded, described."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from keep_operator.resources import provider, schema, tenant
+
+pytestmark = pytest.mark.unit
+
+MODELS = (tenant.TenantSpec, tenant.TenantStatus, provider.ProviderSpec, provider.ProviderStatus)
+# What a structural schema may hold, of what our models need.
+KEYWORDS = {
+    "additionalProperties",
+    "default",
+    "description",
+    "enum",
+    "format",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minLength",
+    "minimum",
+    "nullable",
+    "pattern",
+    "properties",
+    "required",
+    "type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
+    "x-kubernetes-map-type",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+}
+
+
+def nodes(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema below a schema, with its path."""
+    yield path, node
+    for name, field in node.get("properties", {}).items():
+        yield from nodes(field, f"{path}.{name}")
+    if "items" in node:
+        yield from nodes(node["items"], f"{path}[]")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from nodes(node["additionalProperties"], f"{path}{{}}")
+
+
+ALL = [(path, node) for model in MODELS for path, node in nodes(schema.structural(model), model.__name__)]
+
+
+def test_nothing_but_what_a_structural_schema_may_hold() -> None:
+    """The API server accepts the definitions."""
+    assert {key for _, node in ALL for key in node} <= KEYWORDS
+    for path, node in ALL:
+        assert ("type" in node) != ("x-kubernetes-preserve-unknown-fields" in node), path
+        assert not ("properties" in node and "additionalProperties" in node), path
+
+
+def test_every_string_list_and_map_has_a_maximum() -> None:
+    """The API server can estimate what a CEL rule costs, and nobody stores a novel in a name."""
+    limits = {"string": "maxLength", "array": "maxItems"}
+    for path, node in ALL:
+        if "enum" in node:
+            continue
+        if (limit := limits.get(node.get("type", ""))) is not None:
+            assert limit in node, path
+        if "additionalProperties" in node:
+            assert "maxProperties" in node, path
+
+
+def test_every_list_says_how_it_is_merged() -> None:
+    """Server-side apply of two owners never mixes what must stay together."""
+    for path, node in ALL:
+        if node.get("type") == "array":
+            assert node["x-kubernetes-list-type"] in {"set", "map", "atomic"}, path
+
+
+def test_every_field_is_explained_in_sentences() -> None:
+    """`kubectl explain` answers, whatever field is asked for."""
+    for path, node in ALL:
+        if path.rpartition(".")[2].endswith(("[]", "{}")):
+            continue
+        description = node.get("description", "")
+        assert description.endswith("."), path
+        assert description[0].isupper() or description[0] == "`", path
+
+
+def test_integers_say_how_wide_they_are() -> None:
+    """Generated clients pick the right type."""
+    widths = {path.rpartition(".")[2]: node["format"] for path, node in ALL if node.get("type") == "integer"}
+    assert widths["observedGeneration"] == "int64"
+    assert widths["progressDeadlineSeconds"] == "int32"
+
+
+def test_the_documented_defaults_and_no_others() -> None:
+    """What the bootstrapped Tenant leaves open stays open, so that a later manifest does not fight over it."""
+    defaults = {path: node["default"] for path, node in ALL if "default" in node}
+    assert defaults == {
+        "TenantSpec.policy.checklistFloor[].required": True,
+        "TenantSpec.deletionPolicy": "Orphan",
+        "TenantSpec.driftPolicy": "Correct",
+        "TenantSpec.suspend": False,
+        "ProviderSpec.progressDeadlineSeconds": 600,
+        "ProviderSpec.deletionPolicy": "Delete",
+        "ProviderSpec.adoptionPolicy": "Never",
+        "ProviderSpec.driftPolicy": "Correct",
+        "ProviderSpec.suspend": False,
+    }
+
+
+def test_settings_are_free_json() -> None:
+    """Whatever a provider type wants to be told can be told, null included."""
+    config = schema.structural(provider.ProviderSpec)["properties"]["config"]
+    assert config["additionalProperties"] == {"nullable": True, "x-kubernetes-preserve-unknown-fields": True}
+    assert config["maxProperties"] == 64
+
+
+def test_equal_models_give_equal_schemas() -> None:
+    """Generating twice changes no file."""
+    assert schema.structural(tenant.TenantSpec) == schema.structural(tenant.TenantSpec)
