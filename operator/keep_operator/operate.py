@@ -60,8 +60,7 @@ STUCK_S: Final = 300.0
 async def operate(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises when it cannot go on and a restart is the remedy."""
     startup, metrics, stop = Startup(STEPS), Metrics(), asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    _listen(stop)
     pulse = Pulse(time.monotonic)
     queue = WorkQueue(time.monotonic)
     workers: list[Workers] = []
@@ -83,11 +82,7 @@ async def operate(settings: Settings) -> None:
         main = asyncio.create_task(_run(settings, startup, metrics, queue, workers, stop, stack))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if not main.done():
-            # kopf ends by the same event; what has not come so far is cancelled.
-            done, _ = await asyncio.wait((main,), timeout=2.0 if startup.ready else 0.0)
-            if not done:
-                main.cancel()
+        main.cancel()
         stopped.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await main
@@ -149,27 +144,32 @@ async def _run(
         "keep_operator_objects", "Objects in the cache.", lambda: {r.kind: world.cache.count(r.kind) for r in OURS}
     )
 
-    await _step(startup, "cluster", lambda: _expect(cluster, world, watched))
+    await _step(startup, "cluster", lambda: _expect(link, cluster, world, watched))
     for watch in (secrets, namespaces):
         _spawn(stack, watch.run())
     registry = kopf.OperatorRegistry()
     register.register(registry, world, metrics)
     # kopf cancels every task younger than itself when it ends: everything of ours has been started above.
-    kopf_task = asyncio.create_task(informer.run(registry, link, watched, stop))
+    kopf_task = asyncio.create_task(informer.run(registry, link, watched))
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
         await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait(), world.cache.warm()))
         startup.set("cluster", StepState.DONE, f"{sum(world.cache.count(r.kind) for r in OURS)} objects")
         await _while(kopf_task, _step(startup, "default tenant", lambda: _default(world, cluster, shell)))
+        _listen(stop)  # once more: kopf has put its own signal handlers in the place of ours
         queue.open()
         startup.set("queue", StepState.DONE, "open")
         log.info("ready")
-        await kopf_task  # raises when a watch broke for good; kopf answers signals itself, and then returns
-        stop.set()
+        await kopf_task  # raises when a watch broke for good
     finally:
         kopf_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await kopf_task
+
+
+def _listen(stop: asyncio.Event) -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 
 
 async def _step(startup: Startup, name: str, attempt: Callable[[], Awaitable[str]]) -> None:
@@ -222,11 +222,12 @@ async def _identify(engine: AsyncEngine, given: str) -> str:
         return identity.cluster_id
 
 
-async def _expect(cluster: Cluster, world: World, namespaces: tuple[str, ...]) -> str:
+async def _expect(link: connection.Connection, cluster: Cluster, world: World, namespaces: tuple[str, ...]) -> str:
     """Ask for everything that exists, so that the cache is known to be warm once all of it has been seen.
 
-    Raises Unavailable `CRDsMissing` where our kinds are not served.
+    Raises Unavailable `ApiResourceMissing` where our kinds are not served.
     """
+    await link.check()
     uids: set[str] = set()
     for resource in OURS:
         for namespace in namespaces if resource.namespaced and namespaces else (None,):

@@ -142,21 +142,20 @@ class Kube:
 
     def await_ready(self, *manifests: Json) -> list[Thing]:
         """All of them once they are Ready."""
-        return [
-            eventually(lambda m=m: self.get(m), lambda t: t.ready, f"Ready of {m['metadata']['name']}")
-            for m in manifests
-        ]  # type: ignore[misc]
+        return [self.await_state(manifest, lambda thing: thing.ready, "Ready") for manifest in manifests]
+
+    def await_state(self, manifest: Json, until: Callable[[Thing], object], what: str) -> Thing:
+        """The object once it is as wanted."""
+        return eventually(lambda: self.get(manifest), until, f"{what} of {manifest['metadata']['name']}")
 
     def await_condition(self, manifest: Json, kind: str, wanted: tuple[str, str]) -> Thing:
-        return eventually(
-            lambda: self.get(manifest),
-            lambda t: t.condition(kind) == wanted,
-            f"{kind} {wanted} of {manifest['metadata']['name']}",
-        )
+        """The object once a condition has this status and reason."""
+        return self.await_state(manifest, lambda thing: thing.condition(kind) == wanted, f"{kind} {wanted}")
 
     def await_gone(self, *manifests: Json) -> None:
+        """Returns once none of them exists."""
         for manifest in manifests:
-            eventually(lambda m=manifest: self.get(m), lambda t: not t, f"end of {manifest['metadata']['name']}")  # type: ignore[misc]
+            self.await_state(manifest, lambda thing: not thing, "end")
 
     def events(self, namespace: str, kind: str | None = None) -> list[Json]:
         """The Events of a namespace, of one type."""

@@ -14,11 +14,15 @@ import pytest
 
 from e2e.cluster import Database, Kube
 from e2e.operators import Operator
+from keep_operator.__main__ import NESTING_LIMIT
 from keep_operator.cli import crds
 from keep_operator.cluster import access
 from keep_operator.sandbox import display, tools
 from keep_operator.sandbox.instance import Sandbox
 from keep_operator.sandbox.options import Options
+
+# As the program does: one test lets the cluster hold JSON that is nested deeper than Python reads by default.
+sys.setrecursionlimit(NESTING_LIMIT)
 
 Operate = Callable[..., Operator]
 CEL_SINCE, POLICIES_SINCE = (1, 25), (1, 30)

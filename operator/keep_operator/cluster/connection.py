@@ -101,6 +101,13 @@ class Connection:
             return None
         return known if known.refresh_at is None or self._clock() < known.refresh_at else None
 
+    async def check(self) -> None:
+        """Obtain an identity and the TLS settings, so that what is wrong with them is known at the start.
+
+        Raises Refused (a person must change the configuration) or Unavailable (a plugin failed); contacts no server.
+        """
+        self.tls(await self.identity())
+
     async def headers(self) -> dict[str, str]:
         """The request headers that show who we are now; ask again for each request."""
         return (await self.identity()).headers
@@ -165,7 +172,7 @@ def load(
     if host := env.get("KUBERNETES_SERVICE_HOST"):
         return _in_cluster(host, env.get("KUBERNETES_SERVICE_PORT") or "443", service_account, clock)
     usual = Path(env.get("HOME") or "~").expanduser() / ".kube" / "config"
-    if usual.exists():
+    if os.path.exists(usual):  # False where we may not look
         return _from_kubeconfig([usual], env, clock)
     raise failures.kubeconfig(
         f"no Kubernetes cluster is named: KUBECONFIG is not set, this is no pod, and {usual} does not exist; "
@@ -188,7 +195,7 @@ def _from_kubeconfig(files: list[Path], env: Mapping[str, str], clock: Callable[
 
 def _in_cluster(host: str, port: str, folder: Path, clock: Callable[[], datetime]) -> Connection:
     token, authority, namespace = folder / "token", folder / "ca.crt", folder / "namespace"
-    if not token.exists():
+    if not os.path.exists(token):
         raise failures.kubeconfig(
             f"this is a pod (KUBERNETES_SERVICE_HOST is set) without a service account's token at {token}: "
             "set automountServiceAccountToken, or set KUBECONFIG"
@@ -196,7 +203,7 @@ def _in_cluster(host: str, port: str, folder: Path, clock: Callable[[], datetime
     return Connection(
         f"https://{f'[{host}]' if ':' in host else host}:{port}",
         source="the pod's service account",
-        namespace=(namespace.read_text().strip() if namespace.exists() else "") or "default",
+        namespace=(namespace.read_text().strip() if os.path.exists(namespace) else "") or "default",
         trust=Trust(
             ca_pem=credentials.read(authority, "the cluster's certificate authority").decode("ascii", "replace")
         ),
@@ -207,6 +214,8 @@ def _in_cluster(host: str, port: str, folder: Path, clock: Callable[[], datetime
 
 def _context(trust: Trust, certificate: ClientCertificate | None, source: str) -> ssl.SSLContext:
     try:
+        if trust.ca_pem is not None and "-----BEGIN" not in trust.ca_pem:
+            raise ValueError  # an empty text would mean the system's authorities
         context = ssl.create_default_context(cadata=trust.ca_pem)
         # From Python 3.13 on, strict checks refuse certificate authorities that Kubernetes tools make and Go accepts.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT

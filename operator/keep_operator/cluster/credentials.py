@@ -11,7 +11,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import shutil
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -236,7 +238,7 @@ class Plugin:
             finally:
                 if process.returncode is None:
                     with contextlib.suppress(ProcessLookupError):
-                        process.kill()
+                        os.killpg(process.pid, signal.SIGKILL)  # with what it has started itself
                     await process.wait()
         raise problem
 

@@ -158,10 +158,10 @@ def choose(files: list[Path], env: Mapping[str, str], clock: Callable[[], dateti
 
 
 def _merge(files: list[Path]) -> _Merged:
-    present = [file for file in files if file.exists()]
+    present = [file for file in files if os.path.exists(file)]  # False where we may not look
     if not present:
         raise failures.kubeconfig(
-            f"KUBECONFIG names {', '.join(str(file) for file in files)}, which does not exist: "
+            f"KUBECONFIG names {', '.join(str(file) for file in files)}, which cannot be found: "
             "correct it, or start a local cluster with `keep-operator sandbox start`"
         )
     current = ""

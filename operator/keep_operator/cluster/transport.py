@@ -26,7 +26,7 @@ from keep_operator.cluster import failures
 from keep_operator.cluster.call import Call
 from keep_operator.cluster.connection import Connection
 from keep_operator.cluster.credentials import Identity
-from keep_operator.errors import KeepOperatorError, Unavailable
+from keep_operator.errors import KeepOperatorError, Refused, Unavailable
 
 Count = Callable[[str, str, int], None]
 """Told of each exchange: verb, plural with subresource, HTTP status (0 = no whole answer). Must not raise."""
@@ -82,6 +82,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its JSON object, and the server's ``Date``."""
+
+    document: dict[str, Any] = field(repr=False)
+    date: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """No whole HTTP answer; ``repeat`` says whether asking again at once can help and do no harm."""
 
@@ -125,8 +133,8 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, call: Call) -> Reply | None:
-        """The successful answer, whose document is a JSON object; None only if ``call.absence_is_answer``.
+    async def send(self, call: Call) -> Answer | None:
+        """The successful answer; None only if ``call.absence_is_answer`` and the object does not exist.
 
         Raises Unavailable, Conflict or Refused.
         """
@@ -160,13 +168,25 @@ class Transport:
     # -- one exchange ---------------------------------------------------------------------------------------------
 
     async def _exchange_as_ourselves(self, call: Call) -> Reply | Lost:
-        identity = await self.connection.identity()
+        identity = await self._ourselves()
         reply = await self._exchange(call, identity)
         if isinstance(reply, Reply) and reply.status == 401:
-            newer = await self.connection.identity(refused=identity)
+            newer = await self._ourselves(refused=identity)
             if not newer.shows_the_same(identity):
                 return await self._exchange(call, newer)
         return reply
+
+    async def _ourselves(self, refused: Identity | None = None) -> Identity:
+        """An identity that can be used; Unavailable if there is none.
+
+        No object is to blame for our credentials, so none may be stalled by a Refused of theirs.
+        """
+        try:
+            identity = await self.connection.identity(refused)
+            self.connection.tls(identity)
+        except Refused as error:
+            raise Unavailable(error.reason, error.message) from error
+        return identity
 
     async def _exchange(self, call: Call, identity: Identity) -> Reply | Lost:
         timeout = aiohttp.ClientTimeout(
@@ -229,7 +249,7 @@ class Transport:
 
     # -- what an answer means -------------------------------------------------------------------------------------
 
-    def _judge(self, call: Call, outcome: Reply | Lost) -> Reply | _Again | None:
+    def _judge(self, call: Call, outcome: Reply | Lost) -> Answer | _Again | None:
         if isinstance(outcome, Lost):
             if outcome.repeat:
                 return _Again(outcome.failure)
@@ -237,7 +257,7 @@ class Transport:
         document = outcome.document()
         if 200 <= outcome.status < 300:
             if document is not None:
-                return outcome
+                return Answer(document, outcome.date)
             failure: KeepOperatorError = failures.no_json(str(call), outcome.status)
             if call.repeatable:
                 return _Again(failure)
@@ -265,10 +285,10 @@ class Transport:
     # -- streams --------------------------------------------------------------------------------------------------
 
     async def _open_stream(self, call: Call) -> aiohttp.ClientResponse:
-        identity = await self.connection.identity()
+        identity = await self._ourselves()
         outcome = await self._try_stream(call, identity)
         if isinstance(outcome, Reply) and outcome.status == 401:
-            newer = await self.connection.identity(refused=identity)
+            newer = await self._ourselves(refused=identity)
             if not newer.shows_the_same(identity):
                 outcome = await self._try_stream(call, newer)
         if isinstance(outcome, aiohttp.ClientResponse):

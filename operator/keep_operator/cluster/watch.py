@@ -188,7 +188,8 @@ class _Stream:
             self.breaks = 0  # it lived: something on the way cuts quiet connections
         self.breaks += 1
         if problem is not None:
-            level = logging.WARNING if self.breaks == 1 else logging.DEBUG
+            # One cut that heals at once is nobody's business; an outage is one line at its start and one at its end.
+            level = logging.WARNING if self.breaks == 2 else logging.DEBUG
             log.log(level, "watch of %s broke (%d in a row): %s", self, self.breaks, problem)
         most = min(self.pace.first_pause.total_seconds() * 2 ** min(self.breaks - 1, 16), longest)
         await asyncio.sleep(most * random.uniform(0.5, 1.0))  # noqa: S311  # jitter

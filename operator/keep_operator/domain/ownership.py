@@ -38,7 +38,9 @@ class Claim:
     """A live object that asks for the same record as another.
 
     ``ready_to_own`` says that our finalizer is on it, so that a record handed to it cannot be left behind;
-    ``can_own`` that nothing in its own spec or tenant stands in the way of getting there by itself.
+    ``can_own`` that nothing in its own spec or tenant stands in the way of getting there by itself. One that
+    ``has_record`` takes no second one: it waits until the name is free and renames its own. ``tenant_id`` is the
+    tenant that it belongs to now, None while that is not known.
     """
 
     key: Key
@@ -47,6 +49,8 @@ class Claim:
     type: str
     ready_to_own: bool
     can_own: bool
+    has_record: bool = False
+    tenant_id: str | None = None
 
 
 def winner(claims: Iterable[Claim]) -> Claim | None:

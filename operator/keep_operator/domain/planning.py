@@ -118,16 +118,30 @@ def failed(obj: Object[Any], error: KeepOperatorError, living: Sequence[str], no
 
     ``living`` names the kind's living set. While deleting no failure is permanent, and ``Deleting`` tells it (A-GC-5).
     """
-    old = obj.status.get("conditions") or ()
-    known = [finding for kind in living if (finding := carried(old, kind)) is not None]
     if obj.deleting:
         reason = "DatabaseUnavailable" if error.reason == "DatabaseUnavailable" else "DeletionFailed"
         deleting = conditions.true("Deleting", reason, error.message)
-        return report(obj, known or [conditions.unknown("Synced", reason, error.message)], abnormal=[deleting], now=now)
-    kind = "TenantReady" if isinstance(error, Waiting) else "Synced"
-    finding = Finding(kind, Truth.FALSE if isinstance(error, Refused) else Truth.UNKNOWN, error.reason, error.message)
-    findings = {known_finding.type: known_finding for known_finding in known} | {kind: finding}
+        known = known_before(obj, living, conditions.unknown("Synced", reason, error.message))
+        return report(obj, known, abnormal=[deleting], now=now)
+    old = obj.status.get("conditions") or ()
+    failing = "TenantReady" if isinstance(error, Waiting) and "TenantReady" in living else "Synced"
+    truth = Truth.FALSE if isinstance(error, Refused) else Truth.UNKNOWN
+    findings = {kind: finding for kind in living if (finding := carried(old, kind)) is not None}
+    findings[failing] = Finding(failing, truth, error.reason, error.message)
     return report(obj, [findings[kind] for kind in living if kind in findings], now=now)
+
+
+def known_before(obj: Object[Any], living: Sequence[str], doubt: Finding) -> list[Finding]:
+    """What earlier looks found True, for when this one does not judge anew.
+
+    Where that is not the whole living set ``doubt`` stands for its condition: ``Ready`` must not become True by leaving
+    out what was not.
+    """
+    old = obj.status.get("conditions") or ()
+    findings = {kind: finding for kind in living if (finding := carried(old, kind)) is not None}
+    if len(findings) < len(living):
+        findings[doubt.type] = doubt
+    return [findings[kind] for kind in living if kind in findings]
 
 
 def synced(obj: Object[Any], done: str | None, message: str) -> Finding:

@@ -201,16 +201,13 @@ def refusal(obj: Object[ProviderSpec]) -> Finding | None:
 
 def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
     obj, spec = seen.object, seen.object.spec
-    old = obj.status.get("conditions") or ()
     refused = refusal(obj)
     if refused is not None or isinstance(spec, Invalid):
         assert refused is not None
         return _report(seen, refused, now=now)
     if spec.suspend:
-        known = [finding for kind in LIVING if (finding := planning.carried(old, kind)) is not None]
         paused = conditions.true("Suspended", "Suspended", "spec.suspend is true: nothing is written.")
-        if len(known) < len(LIVING):
-            known.append(conditions.unknown("Synced", "Suspended", paused.message))
+        known = planning.known_before(obj, LIVING, conditions.unknown("Synced", "Suspended", paused.message))
         return planning.report(obj, known, abnormal=[paused], now=now)
     tenant_ready = _judge_tenant(seen)
     tenant = seen.tenant
@@ -349,8 +346,7 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if own is None:
         kept = tuple(name for name in obj.finalizers if name != FINALIZER)
         return Plan(actions=(SetMetadata(kept, obj.owners),))
-    heirs = [claim for claim in seen.heirs if claim.type == own.type and claim.can_own]
-    heir = ownership.winner(heirs)
+    heir = ownership.winner(claim for claim in seen.heirs if _may_inherit(claim, own))
     if heir is not None and heir.ready_to_own:
         to = Owner(seen.cluster_id, heir.key.namespace, heir.key.name, heir.uid)
         return Plan(actions=(HandOver(own, to),), wakes=(heir.key,))
@@ -359,9 +355,14 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
         waiting = conditions.true(
             "Deleting", "Finalizing", f'The record "{own.external_name}" passes to {heir.key.path}'
         )
-        known = [finding for kind in LIVING if (finding := planning.carried(obj.status.get("conditions") or (), kind))]
+        known = planning.known_before(obj, LIVING, conditions.unknown("Synced", "Deleting", waiting.message))
         return planning.report(obj, known, abnormal=[waiting], now=now)
     return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+
+
+def _may_inherit(claim: Claim, record: Record) -> bool:
+    """Whether a record of a Provider that goes may pass to another: it never changes its type, nor its tenant."""
+    return claim.can_own and not claim.has_record and (claim.type, claim.tenant_id) == (record.type, record.tenant_id)
 
 
 def _orphans(obj: Object[ProviderSpec]) -> bool:
@@ -370,7 +371,7 @@ def _orphans(obj: Object[ProviderSpec]) -> bool:
 
 
 def _judge_tenant(seen: Observed) -> Finding:
-    name, tenant, recorded = seen.tenant_name, seen.tenant, seen.object.status.get("tenantId")
+    name, tenant, recorded = seen.tenant_name, seen.tenant, _recorded_tenant(seen)
     if name is None:
         return conditions.false(
             "TenantReady",
@@ -421,8 +422,13 @@ def _judge_credentials(credentials: Credentials | None, namespace: str) -> Findi
 
 def _may_own(seen: Observed, tenant: TenantSight) -> bool:
     """Whether finalizer and owner reference belong on the object now: the Tenant admits it and is not going away."""
-    recorded = seen.object.status.get("tenantId")
+    recorded = _recorded_tenant(seen)
     return tenant.admits and (not tenant.deleting or recorded is not None) and recorded in (None, tenant.tenant_id)
+
+
+def _recorded_tenant(seen: Observed) -> str | None:
+    """The tenant that the record belongs to; by the status where the record was not looked for, None if there is none."""
+    return seen.own.tenant_id if seen.own is not None else seen.object.status.get("tenantId")
 
 
 def _with_owner(owners: tuple[Mapping[str, Any], ...], tenant: TenantSight) -> tuple[Mapping[str, Any], ...]:

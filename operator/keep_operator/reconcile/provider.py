@@ -187,8 +187,10 @@ class Providers:
             uid=obj.uid,
             created_at=obj.created_at,
             type=obj.spec.type,
-            ready_to_own=finalizer and not has_record,
+            ready_to_own=finalizer,
             can_own=(finalizer or (may and not obj.spec.suspend))
             and provider.refusal(obj) is None
             and (recorded is None or owner is None or recorded == tenant.effective_id(owner)),
+            has_record=has_record,
+            tenant_id=None if owner is None else tenant.effective_id(owner),
         )

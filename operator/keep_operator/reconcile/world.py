@@ -26,6 +26,9 @@ from keep_operator.runtime.workqueue import WorkQueue
 
 # Counts in a Tenant's status are written at most this often, in seconds (design of Tenant's status).
 COUNTS_EVERY_S: Final = 30.0
+# A Tenant that has just come is Ready within moments as a rule. Its Providers are woken by that edge, and told that it is
+# there but not Ready only after this time, in seconds: else each would cost a status write more (A-CTL-8).
+SETTLE_S: Final = 2.0
 # Stands in the index for a Provider without tenantRef; no object is named so.
 UNSET: Final = ""
 
@@ -125,8 +128,12 @@ class World:
         if seen is None or _seen_by_providers(change.old) == _seen_by_providers(change.new):
             return
         unnamed = tenant.effective_id(seen) == self.default_tenant or seen.key.name == self.default_tenant
-        self._wake_all(self.cache.find("tenant", seen.key.name))
-        self._wake_all(self.cache.find("tenant", UNSET) if unnamed else ())
+        dependents = [*self.cache.find("tenant", seen.key.name), *(self.cache.find("tenant", UNSET) if unnamed else ())]
+        if any(obj is not None and obj.ready for obj in (change.old, change.new)) or change.new is None:
+            self._wake_all(dependents)
+        else:
+            for obj in dependents:
+                self.queue.schedule(obj.key, SETTLE_S)
         self._wake_all(self.cache.find("tenant-id", tenant.effective_id(seen)), but=seen.key)
 
     def _wake_for_provider(self, change: Change) -> None:

@@ -11,6 +11,8 @@ from typing import Final
 
 import pydantic
 
+from keep_operator.sandbox.display import Display, Step
+
 LOCK_POLL_S: Final = 0.2  # seconds between two looks at a lock that another process holds: below what a person notices
 
 
@@ -101,3 +103,19 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[in
                     waiting()
                 time.sleep(LOCK_POLL_S)
         yield file.fileno()
+
+
+@contextlib.contextmanager
+def locked_openly(path: Path, display: Display, title: str) -> Iterator[None]:
+    """Like ``locked``; while another process holds the lock, a step called ``title`` shows that we wait."""
+    with contextlib.ExitStack() as wait:
+        steps: list[Step] = []
+
+        def waiting() -> None:
+            if not steps:
+                steps.append(wait.enter_context(display.step(title)))
+            steps[0].tick()
+
+        with locked(path, waiting):
+            wait.close()
+            yield

@@ -3,17 +3,21 @@
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from keep_operator.errors import KeepOperatorError
+from keep_operator.errors import KeepOperatorError, Unavailable
 from keep_operator.sandbox import display, options
 
 if TYPE_CHECKING:
     from keep_operator.sandbox.instance import Sandbox
+
+
+LOOK_AGAIN_S: Final = 1.0  # seconds between two looks at what runs in the foreground
 
 
 @click.group("sandbox")
@@ -32,16 +36,23 @@ def sandbox() -> None:
 @click.option("--audit", is_flag=True, help="Let the API server write every request to logs/audit.log.")
 def start(foreground: bool, audit: bool) -> None:
     """Start what does not run; build and fetch what is missing."""
-    with _failures(), _ended_by_signals(), display.opened() as shown:
+    with _failures(), ended_by_signals():
         box = _here(audit=audit)
-        if not foreground:
+        if foreground:
+            with display.opened() as shown, box.attended(shown):
+                shown.say("The sandbox is up. Ctrl-C stops it.")
+                _wait_for_trouble(box)
+        with display.opened() as shown:
             box.start(shown)
-            _show_status(box)
-            click.echo('Use it in this shell:  eval "$(keep-operator sandbox env)"')
-            return
-        with box.attended(shown):
-            shown.say("The sandbox is up. Ctrl-C stops it.")
-            signal.pause()
+        _show_status(box)
+        click.echo('Use it in this shell:  eval "$(keep-operator sandbox env)"')
+
+
+@sandbox.command()
+def prepare() -> None:
+    """Build and fetch what a start needs, and start nothing (for `make test` and images)."""
+    with _failures(), ended_by_signals(), display.opened() as shown:
+        _here().prepare(shown)
 
 
 @sandbox.command()
@@ -89,17 +100,25 @@ def _here(*, audit: bool = False) -> "Sandbox":
     return Sandbox(dataclasses.replace(options.read(), audit=audit))
 
 
+def _wait_for_trouble(box: "Sandbox") -> NoReturn:
+    from keep_operator.sandbox import status as report  # noqa: PLC0415
+
+    while not (ended := [component for component in box.status() if not component.fine]):
+        time.sleep(LOOK_AGAIN_S)
+    lines = "\n".join(report.table(ended))
+    raise Unavailable("SandboxProcessDied", f"a part of the sandbox has ended:\n{lines}")
+
+
 def _show_status(box: "Sandbox") -> bool:
+    from keep_operator.sandbox import status as report  # noqa: PLC0415
+
     components = box.status()
     if not components:
         click.echo(f"There is no sandbox in {box.folder}; make one with `keep-operator sandbox start`.")
         return False
     click.echo(f"Sandbox in {box.folder}")
-    width = max(len(component.name) for component in components)
-    for component in components:
-        colour = "green" if component.fine else "red"
-        state = click.style(f"{component.state:8}", fg=colour)
-        click.echo(f"  {component.name:{width}}  {state} {component.detail}".rstrip())
+    for component, line in zip(components, report.table(components), strict=True):
+        click.secho(f"  {line}", fg=None if component.fine else "red")
     return all(component.fine for component in components)
 
 
@@ -112,7 +131,7 @@ def _failures() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """A terminated process and a closed terminal end as Ctrl-C does: in order, with the exit code of the signal."""
 
     def end(number: int, _frame: FrameType | None) -> None:

@@ -15,26 +15,29 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from keep_operator.errors import Refused
 from keep_operator.sandbox import cache
 from keep_operator.sandbox.processes import Roster, bare_environment
 
-RELEASED = b"released\n"
+RELEASED: Final = b"released\n"
+LOCK: Final = "lock"  # held while a folder's processes are started or stopped
+ATTENDED: Final = "attended.lock"  # held by the process that attends to a folder, and by its guardian
 
 
 @contextlib.contextmanager
-def posted(roster: Roster, *, lock: Path, log: Path) -> Iterator[None]:
-    """Keeps a guardian over the processes of a roster: when this process ends in any way, they are stopped.
+def posted(folder: Path, roster: Roster, *, log: Path) -> Iterator[None]:
+    """Keeps a guardian over the processes of a folder's roster: when this process ends in any way, they are stopped.
 
-    On leaving the block everything of the roster is stopped too. One process at a time attends to a roster: Refused
+    On leaving the block everything of the roster is stopped too. One process at a time attends to a folder: Refused
     tells who does; a guardian still at work is waited for.
     """
-    with _attended(lock) as held:
+    with _attended(folder / ATTENDED) as held:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(roster.path)],
+                [sys.executable, "-m", __name__, str(roster.path), str(folder / LOCK)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -55,9 +58,7 @@ def posted(roster: Roster, *, lock: Path, log: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _attended(lock: Path) -> Iterator[int]:
     def waiting() -> None:
-        with contextlib.suppress(ValueError, OSError):
-            holder = int(lock.read_text())
-            os.kill(holder, 0)
+        if holder := _living_holder(lock):
             raise Refused(
                 "SandboxBusy",
                 f"process {holder} is already using the sandbox in {lock.parent}: end it first, "
@@ -70,12 +71,39 @@ def _attended(lock: Path) -> Iterator[int]:
         yield held
 
 
+def wait_for_leftover(folder: Path) -> None:
+    """Returns when no guardian is still stopping what a process that is gone has left in the folder."""
+
+    class Attended(Exception):
+        pass
+
+    def waiting() -> None:
+        if _living_holder(folder / ATTENDED):
+            raise Attended
+
+    with contextlib.suppress(Attended), cache.locked(folder / ATTENDED, waiting):
+        pass
+
+
+def _living_holder(lock: Path) -> int | None:
+    try:
+        holder = int(lock.read_text())
+        os.kill(holder, 0)
+    except (ValueError, OSError):
+        return None
+    return holder
+
+
 def main() -> None:
-    """Waits for the end of the pipe on standard input, then stops the roster named on the command line."""
+    """Waits for the end of the pipe on standard input, then stops the roster named on the command line.
+
+    Arguments: the roster's file, and the lock that keeps starts and stops apart.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() != RELEASED:
-        Roster(Path(sys.argv[1])).stop_all(lambda name: print(f"stopping {name}", flush=True))  # noqa: T201
+        with cache.locked(Path(sys.argv[2])):
+            Roster(Path(sys.argv[1])).stop_all(lambda name: print(f"stopping {name}", flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

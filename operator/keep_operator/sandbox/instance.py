@@ -24,48 +24,23 @@ import shlex
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
-import pydantic
-
 from keep_operator.errors import Refused
-from keep_operator.sandbox import builder, cache, guardian, kind, kubeconfig, postgres, source, tools
+from keep_operator.sandbox import builder, cache, guardian, kind, kubeconfig, postgres, source, status, tools
 from keep_operator.sandbox.control_plane import ORDER, ControlPlane
 from keep_operator.sandbox.display import Display, Step
 from keep_operator.sandbox.options import Options
 from keep_operator.sandbox.processes import Roster
+from keep_operator.sandbox.state import State
+from keep_operator.sandbox.state import read as read_state
+from keep_operator.sandbox.status import Component
 
 USUAL_DATABASE: Final = timedelta(seconds=1)
 USUAL_CLUSTER: Final = timedelta(seconds=5)
 KEY_BYTES: Final = 32  # a 256-bit key
-
-
-class State(pydantic.BaseModel):
-    """What a folder's sandbox is, decided at its first start and kept until it is reset."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    cluster: Literal["programs", "kind", "current"]
-    programs: source.Programs | None = None
-    kubernetes: tuple[int, int] | None = None
-    database: Literal["embedded", "given"]
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One line of the status."""
-
-    name: str
-    state: Literal["running", "stopped", "died", "given", "missing"]
-    detail: str
-
-    @property
-    def fine(self) -> bool:
-        """Whether it is as it should be while the sandbox is up."""
-        return self.state in ("running", "given")
 
 
 class _Interrupted(Exception):
@@ -91,6 +66,7 @@ class Sandbox:
         with the remedy.
         """
         self._make_folder()
+        guardian.wait_for_leftover(self.folder)
         with self._locked(display):
             before = {process.name for process in self.roster.all() if process.alive}
             try:
@@ -100,6 +76,12 @@ class Sandbox:
                     if process.name not in before:
                         self.roster.stop(process.name)
                 raise
+
+    def prepare(self, display: Display) -> None:
+        """Fetches and builds what a start would, and starts nothing. Safe to repeat."""
+        tools.ensure(display)
+        if isinstance(source.choose(self.options.cluster, self.options.assets), source.Built):
+            builder.ensure(display)
 
     def stop(self, display: Display) -> None:
         """Stops everything and keeps all data. Safe to repeat."""
@@ -138,7 +120,7 @@ class Sandbox:
         container alone would stay). Raises Refused when another process attends to the folder already.
         """
         self._make_folder()
-        with guardian.posted(self.roster, lock=self.folder / "attended.lock", log=self.logs / "guardian.log"):
+        with guardian.posted(self.folder, self.roster, log=self.logs / "guardian.log"):
             try:
                 self.start(display)
                 yield
@@ -186,36 +168,32 @@ class Sandbox:
         return "\n".join(lines)
 
     def status(self) -> list[Component]:
-        """One entry for the cluster's and the database's processes each; empty before the first start."""
+        """One entry for each part of the cluster and for the database; empty before the first start."""
         state = self._state()
         if state is None:
             return []
-        found = []
+        if state.database == "given":
+            database = Component("database", "given", "by KEEP_OPERATOR_DATABASE_URL")
+        else:
+            database = status.of_process(self.roster, postgres.NAME, lambda: f"port {self.database.port}")
+        return [*self._cluster_status(state), database]
+
+    def _cluster_status(self, state: State) -> list[Component]:
         match state.cluster:
             case "programs":
-                found += [self._component(name, state) for name in ORDER]
+                etcd, server, controllers = ORDER
+                found = [status.of_process(self.roster, etcd)]
+                found.append(status.of_process(self.roster, server, lambda: self.control_plane().url))
+                if state.programs is not None and state.programs.controller_manager is None:
+                    return [*found, Component(controllers, "missing", "nothing owned is collected")]
+                return [*found, status.of_process(self.roster, controllers)]
             case "kind":
-                up = self._kind().ready()
-                found.append(Component("kind", "running" if up else "stopped", self._kind().name))
+                cluster = self._kind()
+                return [Component("kind", "running" if cluster.ready() else "stopped", cluster.name)]
             case "current":
-                found.append(Component("cluster", "given", kubeconfig.server(self.kubeconfig()) or ""))
+                return [Component("cluster", "given", kubeconfig.server(self.kubeconfig()) or "")]
             case _:
                 assert_never(state.cluster)
-        if state.database == "given":
-            return [*found, Component("database", "given", "KEEP_OPERATOR_DATABASE_URL at the first start")]
-        return [*found, self._component(postgres.NAME, state)]
-
-    def _component(self, name: str, state: State) -> Component:
-        if name == ORDER[-1] and (state.programs is None or state.programs.controller_manager is None):
-            return Component(name, "missing", "nothing owned is collected, and namespaces never finish deletion")
-        process = self.roster.find(name)
-        if process is None:
-            return Component(name, "stopped", "")
-        if not process.alive:
-            return Component(name, "died", f"see {process.log}")
-        where = {"kube-apiserver": lambda: self.control_plane().url, "postgres": lambda: f"port {self.database.port}"}
-        more = f", {where[name]()}" if name in where else ""
-        return Component(name, "running", f"process {process.pid}{more}")
 
     # -- how it starts and stops ----------------------------------------------------------------------------------
 
@@ -225,10 +203,12 @@ class Sandbox:
         if not self.key_file.exists():
             key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
             cache.write_atomically(self.key_file, key + "\n", mode=0o600)
-        cache.write_atomically(self._state_file, state.model_dump_json(indent=1) + "\n")
+        state.write(self._state_file)
         work: list[Callable[[threading.Event], None]] = []
         if state.database == "embedded":
             work.append(lambda ended: self._start_database(display, ended))
+        else:
+            self.database.stop()
         match state.cluster:
             case "programs":
                 work.append(lambda ended: self._start_control_plane(display, ended))
@@ -244,7 +224,8 @@ class Sandbox:
     def _decide(self, display: Display) -> State:
         known = self._state()
         database = self._decide_database()
-        if known is not None and known.programs is not None and self.roster.running(ORDER[1]):
+        running = known is not None and known.programs is not None and self.roster.running(ORDER[1])
+        if known is not None and running and not self.options.cluster:
             return known.model_copy(update={"database": database})  # up already: nothing to choose or build
         chosen = source.choose(self.options.cluster, self.options.assets)
         if isinstance(chosen, source.Built):
@@ -257,11 +238,12 @@ class Sandbox:
                 state = State(cluster="kind", database=database)
             case source.Current():
                 state = State(cluster="current", database=database)
-                self._pin_current_context(known)
             case _:
                 assert_never(chosen)
         if known is not None:
-            self._check_change(known, state)
+            known.check_successor(self.folder, state)
+        if state.cluster == "current":
+            self._pin_current_context(known)
         if state.programs is not None and state.programs.controller_manager is None:
             display.say(
                 "There is no kube-controller-manager beside the API server: nothing owned is collected, and "
@@ -269,27 +251,13 @@ class Sandbox:
             )
         return state
 
-    def _check_change(self, known: State, state: State) -> None:
-        older = known.kubernetes and state.kubernetes and state.kubernetes < known.kubernetes
-        if known.cluster != state.cluster or older:
-            was, now = (
-                f"Kubernetes {one.kubernetes[0]}.{one.kubernetes[1]}"
-                if one.kubernetes
-                else f"the cluster `{one.cluster}`"
-                for one in (known, state)
-            )
-            raise Refused(
-                "SandboxSettingInvalid",
-                f"the sandbox in {self.folder} was made with {was}, and this start asks for {now}: "
-                "run `keep-operator sandbox reset` first, or name another folder with KEEP_OPERATOR_SANDBOX_DIR",
-            )
-
     def _decide_database(self) -> Literal["embedded", "given"]:
         url = self.options.database_url
         with contextlib.suppress(OSError):
             if self.database.password in url:  # our own, from `sandbox env` in the same shell
                 url = ""
         if url:
+            postgres.check_given(url)
             cache.write_atomically(self._url_file, url + "\n", mode=0o600)
             return "given"
         return "embedded"
@@ -340,15 +308,7 @@ class Sandbox:
         return self.folder / "database.url"
 
     def _state(self) -> State | None:
-        try:
-            return State.model_validate_json(self._state_file.read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise Refused(
-                "SandboxDamaged",
-                f"{self._state_file} cannot be read: remove {self.folder} after stopping what may still run there",
-            ) from error
+        return read_state(self._state_file)
 
     def _required_state(self) -> State:
         if state := self._state():
@@ -367,21 +327,10 @@ class Sandbox:
         if not ignore.exists():
             ignore.write_text("*\n")
 
-    @contextlib.contextmanager
-    def _locked(self, display: Display) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            waits: list[Step] = []
-
-            def waiting() -> None:
-                if not waits:
-                    waits.append(
-                        stack.enter_context(display.step("wait: another process starts or stops this sandbox"))
-                    )
-                waits[0].tick()
-
-            with cache.locked(self.folder / "lock", waiting):
-                stack.close()
-                yield
+    def _locked(self, display: Display) -> contextlib.AbstractContextManager[None]:
+        return cache.locked_openly(
+            self.folder / guardian.LOCK, display, "wait: another process starts or stops this sandbox"
+        )
 
 
 def _ticking(step: Step, ended: threading.Event) -> Callable[..., None]:

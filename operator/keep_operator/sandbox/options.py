@@ -1,11 +1,11 @@
 """What a user can choose about a sandbox, read once from the environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from keep_operator.errors import Refused
 
@@ -26,7 +26,7 @@ class Options:
 def read(environ: Mapping[str, str] = os.environ) -> Options:
     """The options that the environment names. Raises Refused when one of them cannot be meant."""
     url = environ.get("KEEP_OPERATOR_DATABASE_URL", "")
-    if url and urlsplit(url).scheme not in ("postgresql", "postgres"):
+    if url and not re.match(r"postgres(ql)?://", url):
         raise Refused(
             "SandboxSettingInvalid",
             "KEEP_OPERATOR_DATABASE_URL must look like postgresql://user:password@host:5432/database; "

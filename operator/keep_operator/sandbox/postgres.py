@@ -199,10 +199,26 @@ def running(folder: Path) -> Iterator[Server]:
     """A PostgreSQL without any cluster, for the length of the block; gone with this process even after kill -9."""
     roster = Roster(folder / "processes.json")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with guardian.posted(roster, lock=folder / "attended.lock", log=folder / "guardian.log"):
+    with guardian.posted(folder, roster, log=folder / "guardian.log"):
         server = Server(folder, roster)
         server.start()
         yield server
+
+
+def check_given(url: str) -> None:
+    """Raises Unavailable when the database that the user names does not let us in; the URL itself is never shown."""
+    import psycopg  # noqa: PLC0415
+
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.Error as error:
+        # A URL that libpq cannot read is quoted in its message, password and all; the other messages name no secret.
+        why = str(error).strip() if isinstance(error, psycopg.OperationalError) else "the URL cannot be understood"
+        raise Unavailable(
+            "SandboxDatabaseUnreachable",
+            f"the database that KEEP_OPERATOR_DATABASE_URL names does not answer: {why}\n"
+            "Correct it, or unset it to get a PostgreSQL of the sandbox's own",
+        ) from None
 
 
 def binaries() -> Path:

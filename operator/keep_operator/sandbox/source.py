@@ -67,11 +67,11 @@ def choose(
             "or leave it unset to get a sandbox of your own",
         )
     if assets:
-        return _assets(Path(assets), which)
+        return _assets(Path(assets).absolute(), which)
     found = {name: which(name) for name in ("etcd", "kube-apiserver", "kube-controller-manager")}
     etcd, server, manager = found.values()
     if etcd and server and manager:
-        return Programs("PATH", Path(etcd), Path(server), Path(manager))
+        return Programs("PATH", *(Path(program).absolute() for program in (etcd, server, manager)))
     if which("kind") and (docker_answers or _docker_answers)():
         return Kind()
     return Built()

@@ -60,7 +60,7 @@ def ensure(display: Display) -> Path:
     if platform.machine() not in MACHINES:
         return _given()
     folder = _folder()
-    with cache.locked(folder / "lock"):
+    with cache.locked_openly(folder / "lock", display, "wait: another process fetches kubectl and helm"):
         if found := ready():
             return found
         with (

@@ -24,6 +24,7 @@ from datetime import timedelta
 from typing import Any, Final, cast
 
 import psycopg
+from psycopg.types.json import set_json_loads
 from sqlalchemy import event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -95,14 +96,10 @@ def connect(url: str, *, application_name: str, pool_size: int = 8) -> AsyncEngi
     parameters = {**address.parameters(url), "application_name": application_name}
     counted = Queries()
 
-    async def opened(**adapters: Any) -> psycopg.AsyncConnection[Any]:
-        return await _open({**parameters, **adapters})
-
     engine = create_async_engine(
         "postgresql+psycopg://",  # bare: what is not in the engine's URL is in no repr and no log
-        async_creator=opened,
+        async_creator=lambda: _open(parameters),
         hide_parameters=True,
-        json_deserializer=documents.loads,
         max_overflow=0,
         pool_size=pool_size,
         pool_timeout=POOL_TIMEOUT.total_seconds(),
@@ -166,6 +163,7 @@ async def _open(parameters: dict[str, Any]) -> psycopg.AsyncConnection[Any]:
             connection = await psycopg.AsyncConnection.connect(**parameters)
     except TimeoutError:
         raise psycopg.errors.ConnectionTimeout("no answer") from None
+    set_json_loads(documents.loads, connection)
     try:
         with _within(address.CONNECT_TIMEOUT, connection):
             _check_server(connection.info)

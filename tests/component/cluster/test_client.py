@@ -375,9 +375,12 @@ async def test_pages_that_are_too_large_become_smaller(api: Hostile) -> None:
     async with Cluster(Connection(api.url), bounds=replace(BOUNDS, body_bytes=2000)) as cluster:
         assert len((await cluster.list(TENANTS)).items) == 2
         assert [asked.query["limit"] for asked in api.asked] == ["500", "125", "31", "31"]
-        api.otherwise = large
+    api.asked.clear()
+    api.otherwise = large
+    async with Cluster(Connection(api.url), bounds=replace(BOUNDS, body_bytes=2000), page_size=3) as cluster:
         with pytest.raises(failures.TooLarge):
             await cluster.list(TENANTS)
+    assert [asked.query["limit"] for asked in api.asked] == ["3", "1"]
 
 
 async def test_an_empty_list_as_go_writes_it(api: Hostile, cluster: Cluster) -> None:
@@ -515,7 +518,7 @@ async def test_the_server_tells_its_version_and_time(api: Hostile, cluster: Clus
 async def test_a_right_is_asked_for(api: Hostile, cluster: Cluster) -> None:
     """`doctor` learns which rights are missing before anything fails."""
     api.answers(document({"status": {"allowed": True, "reason": "RBAC: allowed"}}, 201), document({"status": {}}, 201))
-    assert await cluster.review("patch", "keep-operator.dev", "tenants", subresource="status") == Review(
+    assert await cluster.review("keep-operator.dev", "tenants", "patch", subresource="status") == Review(
         True, "RBAC: allowed"
     )
     assert api.asked[0].body["spec"]["resourceAttributes"] == {
@@ -524,7 +527,7 @@ async def test_a_right_is_asked_for(api: Hostile, cluster: Cluster) -> None:
         "resource": "tenants",
         "subresource": "status",
     }
-    assert not (await cluster.review("get", "", "secrets", namespace="team")).allowed
+    assert not (await cluster.review("", "secrets", "get", namespace="team")).allowed
 
 
 async def test_a_closed_client_says_so(api: Hostile, cluster: Cluster) -> None:

@@ -98,7 +98,9 @@ async def test_several_files_are_merged_as_kubectl_does(tmp_path: Path) -> None:
     del document["current-context"], document["contexts"]
     first.write_text(yaml.safe_dump(document))
     write(second, "http://second", user={"username": "second", "password": "p"}, namespace="from-second")
-    connection = load({"KUBECONFIG": f"{tmp_path}/missing::{first}:{second}"})
+    third = tmp_path / "third"
+    third.write_text("current-context: elsewhere")
+    connection = load({"KUBECONFIG": f"{tmp_path}/missing::{first}:{second}:{third}"})
     assert (connection.server, connection.namespace) == ("http://first", "from-second")
     assert await connection.headers() == {"Authorization": "Bearer first"}
 
@@ -235,7 +237,7 @@ def test_a_file_that_is_no_kubeconfig(tmp_path: Path, content: str, fact: str) -
 
 def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
     """A mistyped path is shown."""
-    with pytest.raises(Refused, match=f"KUBECONFIG names {tmp_path}/missing, which does not exist"):
+    with pytest.raises(Refused, match=f"KUBECONFIG names {tmp_path}/missing, which cannot be found"):
         load({"KUBECONFIG": str(tmp_path / "missing"), "KUBERNETES_SERVICE_HOST": "10.0.0.1"})
 
 
@@ -337,18 +339,24 @@ async def test_whoever_wants_may_trust_anyone(tmp_path: Path, server_tls: ssl.SS
             assert name_of(await cluster.get(TENANTS, None, "x")) == "nobody"
 
 
-@pytest.mark.parametrize("case", ["authority", "pair", "encrypted", "no-pem"])
+@pytest.mark.parametrize("case", ["authority", "empty-authority", "pair", "encrypted", "no-pem"])
 async def test_certificates_that_cannot_be_used(tmp_path: Path, authority: trustme.CA, case: str) -> None:
     """The message names the context whose certificates are wrong; nobody is asked for a passphrase."""
     certificate, key = pair(authority, "admin")
     other, _ = pair(authority, "other")
-    ca = {"certificate-authority-data": b64("nonsense" if case == "authority" else authority.cert_pem.bytes())}
+    ca = {"authority": "nonsense", "empty-authority": ""}.get(case, authority.cert_pem.bytes().decode())
+    (tmp_path / "ca.crt").write_text(ca)
     key = {"encrypted": b"-----BEGIN ENCRYPTED PRIVATE KEY-----", "no-pem": CANARY.encode()}.get(case, key)
     user = {"client-certificate-data": b64(other if case == "pair" else certificate), "client-key-data": b64(key)}
-    async with Cluster(load(write(tmp_path / "config", "https://127.0.0.1:1", user=user, cluster=ca))) as cluster:
-        with pytest.raises(Refused, match="context 'here'") as caught:
-            await cluster.get(TENANTS, None, "x")
+    env = write(tmp_path / "config", "https://127.0.0.1:1", user=user, cluster={"certificate-authority": "ca.crt"})
+    connection = load(env)
+    with pytest.raises(Refused, match="context 'here'") as caught:
+        await connection.check()
+    assert caught.value.reason == "KubeconfigInvalid"
     assert_silent_about(CANARY, caught.value)
+    async with Cluster(connection) as cluster:
+        with pytest.raises(Unavailable, match="context 'here'"):  # no tenant is to blame for it
+            await cluster.get(TENANTS, None, "x")
 
 
 # -- credential plugins ---------------------------------------------------------------------------------------------
@@ -391,6 +399,22 @@ async def test_a_token_that_ends_is_replaced_in_time(tmp_path: Path) -> None:
     clock.forward(minutes=14, seconds=51)
     assert await connection.headers() == {"Authorization": "Bearer t2"}
     assert await connection.headers() == {"Authorization": "Bearer t2"}, "a plugin that is late is not run in a loop"
+
+
+async def test_a_plugin_that_fails_while_its_token_lasts(tmp_path: Path) -> None:
+    """The sign-in service is down: the token serves until its end, then the failure is told."""
+    credential = prints({"token": CANARY, "expirationTimestamp": "2025-01-31T12:15:00Z"})
+    failing = tmp_path / "failing"
+    script = plugin(tmp_path / "p.py", f"os.path.exists({str(failing)!r}) and sys.exit(1)\n{credential}")
+    clock = Clock()
+    connection = load(write(tmp_path / "config", user=executes(script)), clock=clock)
+    await connection.headers()
+    failing.touch()
+    clock.forward(minutes=14, seconds=51)
+    assert await connection.headers() == {"Authorization": f"Bearer {CANARY}"}
+    clock.forward(seconds=10)
+    with pytest.raises(Unavailable, match="run it by hand"):
+        await connection.headers()
 
 
 async def test_a_refused_token_is_replaced_once(tmp_path: Path, api: Hostile) -> None:

@@ -99,6 +99,7 @@ async def test_what_exists_is_known_and_what_happens_is_told(api: Hostile, watch
         assert watch.version("team", "a") == "102"
         assert watch.uid("team", "a") == "uid-a"
         assert watch.version("team", "b") is None
+        assert len(watch) == 1
         assert list(watch.names("team")) == ["a"]
     opened = api.asked[1]
     assert opened.headers["Accept"].startswith("application/json;as=PartialObjectMetadata;")
@@ -199,6 +200,16 @@ async def test_a_version_that_never_works_is_given_up(api: Hostile, watch: Metad
     async with following(watch):
         await told.until("team/a", "team/a")
         assert watch.version("team", "a") == "60"
+
+
+async def test_a_version_that_is_waited_for_in_silence_is_given_up(
+    api: Hostile, watch: MetadataWatch, told: Told
+) -> None:
+    """The same on an old server, which says nothing at all until it has reached the version."""
+    api.answers(page(secret("a", 99)), *[hostile.silence] * 3, page(secret("a", 60), version="60"))
+    api.answers(stream(then="silence"))
+    async with following(watch):
+        await told.until("team/a", "team/a")
 
 
 async def test_a_silent_stream_is_opened_again(api: Hostile, watch: MetadataWatch, told: Told) -> None:
@@ -318,6 +329,32 @@ async def test_a_server_that_hangs_up_at_once_is_not_hammered(api: Hostile, clus
     assert len(api.asked) < 12
 
 
+async def test_quiet_connections_that_are_cut_are_no_outage(
+    api: Hostile, cluster: Cluster, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A load balancer that cuts what was quiet for a minute slows nothing down and warns nobody."""
+    caplog.set_level(logging.DEBUG, "keep_operator.cluster.watch")
+    now = [1000.0]
+
+    async def cut_after_a_minute(request: Any) -> Any:
+        now[0] += 60.0
+        return await stream(then="cut")(request)
+
+    api.answers(page(), *[cut_after_a_minute] * 5, stream(event("ADDED", "a", 101), then="silence"))
+    pace = replace(PACE, longest_pause=timedelta(seconds=30), silence=timedelta(seconds=70))
+    async with following(MetadataWatch(cluster, SECRETS, [], told, pace=pace, clock=lambda: now[0])):
+        await told.until("team/a")
+    assert [record.levelname for record in caplog.records] == ["DEBUG"] * 5
+
+
+async def test_the_last_secret_of_a_namespace(api: Hostile, watch: MetadataWatch, told: Told) -> None:
+    """Namespaces that come and go leave nothing behind in memory."""
+    api.answers(page(secret("a", 50)), stream(event("DELETED", "a", 101), event("DELETED", "a", 102), then="silence"))
+    async with following(watch):
+        await told.until("team/a", "team/a", "team/a")
+        assert watch._streams[0].seen == {}
+
+
 async def test_an_expiry_right_after_each_list_is_not_hammered(api: Hostile, cluster: Cluster, told: Told) -> None:
     """Listing a large cluster again and again would be an attack."""
 
@@ -352,9 +389,10 @@ async def test_trouble_is_logged_once_and_its_end_too(
 ) -> None:
     """An hour of outage is one warning, not a thousand."""
     caplog.set_level(logging.INFO, "keep_operator.cluster.watch")
-    api.answers(page(), *[stream(BROKEN)] * 2, stream(event("ADDED", "a", 101), then="silence"))
+    api.answers(page(), stream(then="cut"), stream(event("ADDED", "a", 101), then="cut"))
+    api.answers(*[hostile.no_answer] * 5, stream(event("ADDED", "b", 102), then="silence"))
     async with following(watch):
-        await told.until("team/a")
+        await told.until("team/a", "team/b")
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -24,7 +24,8 @@ class Proxy:
     def url(self) -> str:
         """The same database, by way of this proxy."""
         parts = urlsplit(self._upstream)
-        return f"postgresql://{parts.username}@127.0.0.1:{self.port}{parts.path}"
+        login, _, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{self.port}"))
 
     def freeze(self) -> None:
         """Keep every connection open, new ones included, and pass nothing on."""
@@ -74,9 +75,6 @@ class Proxy:
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         parts = urlsplit(self._upstream)
-        folder = parse_qs(parts.query).get("host", [""])[0]
-        if folder.startswith("/"):
-            return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{parts.port or 5432}")
         return await asyncio.open_connection(parts.hostname, parts.port or 5432)
 
 

@@ -1,6 +1,7 @@
 """Records to begin with; each test sets what it is about."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -8,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from keep_operator.domain import provider, tenant
 from keep_operator.domain.ownership import Owner
 from keep_operator.domain.provider import Content
-from keep_operator.store import engine as database, ledger, providers, tenants
+from keep_operator.store import engine as database
+from keep_operator.store import ledger, providers, tenants
 from keep_operator.store.ledger import Entry
 
 CLUSTER: Final = "cluster-a"
@@ -41,6 +43,15 @@ def provider_record(
     return provider.Record(
         providers.new_id(), tenant_id, "victoriametrics", name, holding or content(), of or owner(name)
     )
+
+
+async def until(question: Callable[[], Awaitable[object]]) -> None:
+    """Ask until the answer is yes."""
+    for _ in range(2_000):
+        if await question():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
 
 
 async def have_tenant(

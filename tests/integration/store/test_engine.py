@@ -1,19 +1,23 @@
 """Connections through restarts, silence and impatience: work goes on, or ends with Unavailable; it never hangs."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integration.store import samples
+from integration.store import databases, samples
 from integration.store.proxy import Proxy, proxied
-from integration.store.server import Server, temporary_database
 from keep_operator.errors import Refused, Unavailable
-from keep_operator.store import engine as database, schema
+from keep_operator.sandbox import postgres
+from keep_operator.sandbox.postgres import Server
+from keep_operator.store import engine as database
+from keep_operator.store import schema
 
 pytestmark = pytest.mark.integration
 
@@ -66,10 +70,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "PING_LIMIT", timedelta(seconds=0.3))
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Server]:
+    """A server that the tests of this module may stop and start."""
+    with tempfile.TemporaryDirectory(prefix="keep-operator-") as folder, postgres.running(Path(folder)) as server:
+        yield server
+
+
 @pytest.fixture
-def server_url(own_server: Server) -> Iterator[str]:
-    """A database of a server that the test may stop; running at the beginning and the end."""
-    with temporary_database(own_server.url) as url:
+def own_url(own_server: Server) -> Iterator[str]:
+    """A database of that server."""
+    with databases.temporary(own_server.url()) as url:
         yield url
 
 
@@ -82,9 +93,9 @@ async def test_a_look_cannot_write(engine: AsyncEngine) -> None:
         assert await conn.scalar(text("SELECT count(*) FROM keep_operator.tenant")) == 0
 
 
-async def test_a_connection_that_looked_can_write_afterwards(engine: AsyncEngine) -> None:
+async def test_a_connection_that_looked_can_write_afterwards(database_url: str) -> None:
     """Looks and transactions share the pool, and do not leave their mode behind."""
-    single = database.connect(str(await url_of(engine)), application_name="test", pool_size=1)
+    single = database.connect(database_url, application_name="test", pool_size=1)
     try:
         for _ in range(3):
             await asked(single)
@@ -97,19 +108,16 @@ async def test_a_connection_that_looked_can_write_afterwards(engine: AsyncEngine
         await single.dispose()
 
 
-async def url_of(engine: AsyncEngine) -> str:
-    """Where this engine is connected to."""
-    async with database.borrow(engine, timedelta(seconds=5)) as conn:
-        info = (await conn.get_raw_connection()).driver_connection.info  # type: ignore[union-attr]
-        return f"postgresql://{info.user}@/{info.dbname}?host={info.host}&port={info.port}"
-
-
 async def test_an_exception_rolls_back(engine: AsyncEngine) -> None:
     """A row and its ledger entry come together or not at all."""
-    with pytest.raises(Refused):
+
+    async def think_again() -> None:
         async with database.transaction(engine) as conn:
             await conn.execute(text("INSERT INTO keep_operator.tenant (id, display_name) VALUES ('x', 'x')"))
             raise Refused("SpecRefused", "second thoughts")
+
+    with pytest.raises(Refused):
+        await think_again()
     async with database.look(engine) as conn:
         assert await conn.scalar(text("SELECT count(*) FROM keep_operator.tenant")) == 0
 
@@ -150,9 +158,7 @@ async def test_more_work_than_connections_is_done_in_turn(engine: AsyncEngine) -
     assert database.pool(engine).idle <= 8
 
 
-async def test_a_pool_that_stays_exhausted_is_unavailable(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pool_that_stays_exhausted_is_unavailable(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A leak of connections shows as DatabaseUnavailable, not as a worker that is gone for ever."""
     monkeypatch.setattr(database, "POOL_TIMEOUT", timedelta(seconds=0.1))
     engine = database.connect(database_url, application_name="test", pool_size=1)
@@ -165,15 +171,14 @@ async def test_a_pool_that_stays_exhausted_is_unavailable(
         await engine.dispose()
 
 
-async def test_a_restart_of_the_database_goes_unnoticed_by_who_comes_after(own_server: Server, server_url: str) -> None:
+async def test_a_restart_of_the_database_goes_unnoticed_by_who_comes_after(own_server: Server, own_url: str) -> None:
     """After the restart the first statement on every old connection works: not one error (A-CTL-7)."""
-    engine = database.connect(server_url, application_name="test", pool_size=4)
+    engine = database.connect(own_url, application_name="test", pool_size=4)
     try:
         await schema.migrate(engine)
         before = await backends(engine)
         assert len(before) == 4
-        await asyncio.to_thread(own_server.stop)
-        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(own_server.restart)
         await samples.have_tenant(engine)  # a transaction, on a connection of before
         assert await asyncio.gather(*(asked(engine) for _ in range(8))) == [1] * 8
         assert not before & await backends(engine)
@@ -181,9 +186,9 @@ async def test_a_restart_of_the_database_goes_unnoticed_by_who_comes_after(own_s
         await engine.dispose()
 
 
-async def test_while_the_database_is_down_everything_is_unavailable(own_server: Server, server_url: str) -> None:
+async def test_while_the_database_is_down_everything_is_unavailable(own_server: Server, own_url: str) -> None:
     """Down: DatabaseUnavailable at once, for looks, transactions and migrations. Back: works, without a restart."""
-    engine = database.connect(server_url, application_name="test", pool_size=4)
+    engine = database.connect(own_url, application_name="test", pool_size=4)
     try:
         await schema.migrate(engine)
         await backends(engine)
@@ -202,17 +207,20 @@ async def test_while_the_database_is_down_everything_is_unavailable(own_server: 
         await engine.dispose()
 
 
-async def test_a_stop_in_the_middle_of_a_transaction_loses_it_whole(own_server: Server, server_url: str) -> None:
+async def test_a_stop_in_the_middle_of_a_transaction_loses_it_whole(own_server: Server, own_url: str) -> None:
     """Half of a change is never kept: after the restart there is neither row nor entry."""
-    engine = database.connect(server_url, application_name="test", pool_size=4)
+    engine = database.connect(own_url, application_name="test", pool_size=4)
+
+    async def change() -> None:
+        async with database.transaction(engine) as conn:
+            await conn.execute(text("INSERT INTO keep_operator.tenant (id, display_name) VALUES ('x', 'x')"))
+            await asyncio.to_thread(own_server.restart)
+            await conn.execute(ONE)
+
     try:
         await schema.migrate(engine)
         with pytest.raises(Unavailable):
-            async with database.transaction(engine) as conn:
-                await conn.execute(text("INSERT INTO keep_operator.tenant (id, display_name) VALUES ('x', 'x')"))
-                await asyncio.to_thread(own_server.stop)
-                await asyncio.to_thread(own_server.start)
-                await conn.execute(ONE)
+            await change()
         async with database.look(engine) as conn:
             assert await conn.scalar(text("SELECT count(*) FROM keep_operator.tenant")) == 0
     finally:
@@ -238,11 +246,15 @@ async def test_a_silent_server_does_not_hold_a_worker(proxy: Proxy, far_engine: 
 @pytest.mark.usefixtures("impatient")
 async def test_a_server_that_falls_silent_at_the_commit(proxy: Proxy, far_engine: AsyncEngine) -> None:
     """Whether it was committed is unknown: Unavailable, and the next look tells."""
+
+    async def change() -> None:
+        async with database.transaction(far_engine) as conn:
+            await conn.execute(ONE)
+            proxy.freeze()
+
     async with asyncio.timeout(NEVER_HANGS_S):
         with pytest.raises(Unavailable):
-            async with database.transaction(far_engine) as conn:
-                await conn.execute(ONE)
-                proxy.freeze()
+            await change()
     proxy.thaw()
     assert await asked(far_engine) == 1
 
@@ -276,12 +288,16 @@ async def test_a_connection_forgotten_by_the_network_is_replaced(
 
 async def test_a_cut_in_the_middle_is_unavailable_and_then_over(proxy: Proxy, far_engine: AsyncEngine) -> None:
     """A load balancer resets the connections: who was in the middle tries again, the others see nothing."""
-    await backends(far_engine)
-    with pytest.raises(Unavailable):
+
+    async def change() -> None:
         async with database.transaction(far_engine) as conn:
             await conn.execute(ONE)
             proxy.cut()
             await conn.execute(ONE)
+
+    await backends(far_engine)
+    with pytest.raises(Unavailable):
+        await change()
     assert await asyncio.gather(*(asked(far_engine) for _ in range(8))) == [1] * 8
 
 
@@ -302,8 +318,7 @@ async def test_a_worker_that_is_stopped_gives_its_locks_back(engine: AsyncEngine
         await started.wait()
         async with database.look(engine) as other:
             waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            while not await other.scalar(waiting):
-                await asyncio.sleep(0.01)
+            await samples.until(lambda: other.scalar(waiting))
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
@@ -355,8 +370,7 @@ def test_a_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> N
 
 async def test_what_the_url_says_prevails(database_url: str) -> None:
     """Who sets a libpq option in the URL gets it."""
-    separator = "&" if "?" in database_url else "?"
-    engine = database.connect(f"{database_url}{separator}keepalives_idle=77", application_name="test")
+    engine = database.connect(f"{database_url}?keepalives_idle=77", application_name="test")
     try:
         async with database.borrow(engine, timedelta(seconds=5)) as conn:
             driver: Any = (await conn.get_raw_connection()).driver_connection

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from integration.store import samples
 from keep_operator.domain.provider import Content, Record
 from keep_operator.errors import Conflict, Waiting
-from keep_operator.store import engine as database, providers, tenants
+from keep_operator.store import engine as database
+from keep_operator.store import providers, tenants
 
 pytestmark = pytest.mark.integration
 
@@ -88,8 +89,16 @@ async def test_an_orphan_is_nobodys(engine: AsyncEngine, record: Record) -> None
 async def test_nothing_changed_means_nothing_written(engine: AsyncEngine, record: Record) -> None:
     """At rest there is no UPDATE and no ledger entry, however often it is asked (A-DR-2)."""
     counted = database.queries(engine)
-    entries, statements = await samples.entries(engine), counted.statements
-    reordered = Content(dict(reversed(list(record.content.config.items()))), None, record.content.config_hash)
+    config = {"b": 1, "a": {"d": 1.5, "c": None}}
+    await done(
+        engine,
+        lambda conn: providers.update(
+            conn, record.id, VMS, external_name="vms", content=samples.content(config), actor=samples.ACTOR
+        ),
+    )
+    entries = await samples.entries(engine)
+    statements = counted.statements
+    reordered = samples.content({"a": {"c": None, "d": 1.5}, "b": 1})
     for _ in range(3):
         changed = await done(
             engine,
@@ -98,7 +107,7 @@ async def test_nothing_changed_means_nothing_written(engine: AsyncEngine, record
             ),
         )
         assert changed is False
-    assert counted.statements == statements + 3 + 1  # and the one that read the ledger
+    assert counted.statements == statements + 3  # one look under lock each
     assert await samples.entries(engine) == entries
 
 
@@ -230,10 +239,14 @@ async def test_a_record_is_handed_over_once(engine: AsyncEngine, record: Record)
 
 async def test_a_hand_over_that_breaks_off_leaves_the_old_owner(engine: AsyncEngine, record: Record) -> None:
     """The operator dies between the write and the commit: the record has one owner, the old one."""
-    with pytest.raises(ConnectionError):
+
+    async def break_off() -> None:
         async with database.transaction(engine) as conn:
             await providers.hand_over(conn, record.id, VMS, VICTORIA, actor=samples.ACTOR)
             raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await break_off()
     assert await samples.own_record(engine, VMS) == record
     assert await samples.own_record(engine, VICTORIA) is None
     assert await samples.actions(engine) == ["Created"]

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from integration.store import samples
 from keep_operator.domain.tenant import Record
 from keep_operator.errors import Conflict
-from keep_operator.store import engine as database, tenants
+from keep_operator.store import engine as database
+from keep_operator.store import tenants
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,75 @@
+"""Every reason that users meet, with its meaning and what to do: in conditions and Events, and at the start.
+
+The documentation is tested against these tables, and so is what the plans emit.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+# What a plan concludes by itself.
+_CONCLUDED: Final = {
+    "Ready": "Everything that Ready sums up is true. Nothing to do.",
+    "Progressing": "Work is under way, or is tried again. Nothing to do; the other conditions name what fails.",
+    "WaitingForDependency": "Something that another object provides is missing. Apply it; nothing else is needed.",
+    "ProgressDeadlineExceeded": "A dependency has been missing for longer than progressDeadlineSeconds. Apply it; it still goes on by itself.",
+    "Suspended": "spec.suspend is true, so nothing is written. Set it to false to go on.",
+    "Finalizing": "The object is being deleted and its record is about to pass to another. Nothing to do.",
+    "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
+    "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
+    "DependentsExist": "Providers of the Tenant still exist and keep serving. Delete them first, or confirm with the annotation that the message names.",
+    "TenantReady": "The Tenant is Ready. Nothing to do.",
+    "TenantNotFound": "There is no Tenant of that name yet. Apply it; the object goes on by itself.",
+    "TenantNotReady": "The Tenant is not Ready, or is being deleted. See the Tenant's conditions.",
+    "TenantChanged": "The record belongs to another tenant than the spec leads to. Set spec.tenantRef back, or make a new object.",
+    "NamespaceNotAllowed": "The Tenant does not admit this namespace. Add it to the Tenant's spec.allowedNamespaces.",
+    "NoDefaultTenant": "spec.tenantRef is not set and the operator has no default tenant. Set spec.tenantRef.name.",
+    "Resolved": "All Secrets and keys were found. Nothing to do.",
+    "SecretNotFound": "A Secret that the spec names is missing or may not be read. Create it in the same namespace; the message names it.",
+    "SecretKeyNotFound": "A Secret exists without the key that the spec names. Add the key, or correct the spec.",
+    "InSync": "The record says what the spec says. Nothing to do.",
+    "UnknownProviderType": "spec.type is not a provider type. Correct it; the message suggests the nearest one.",
+    "InvalidConfig": "spec.config has a fault. Correct the field that the message names.",
+    "SpecRefused": "The spec breaks a rule or cannot be stored. Correct the field that the message names.",
+    "ImmutableFieldChanged": "A field that cannot change was changed; the recorded value stays in force. Set it back, or make a new object.",
+    "ExternalNameConflict": "Another object holds the name. Delete one of the two, or choose another name.",
+    "ExternalResourceExists": "A record of this name exists and is not managed by any object of this cluster. Allow its adoption, or choose another name.",
+    "DatabaseBehind": "The database has no record that this object is known to have had. Look for a restored dump or a lagging replica; nothing was written.",
+}
+
+# What ended an attempt, as the doors to the database and the cluster call it.
+_FAILED: Final = {
+    "InternalError": "A fault of the operator; it is tried again. The operator's log has the details: please report it.",
+    "DatabaseUnavailable": "The control database does not answer; it is tried again. See its log, and `keep-operator doctor`.",
+    "DatabaseUnsupported": "What answers is not a PostgreSQL that is supported. Correct KEEP_OPERATOR_DATABASE_URL.",
+    "SyncFailed": "The control database refused a statement; it is tried again. The message and the operator's log say why.",
+    "SchemaMissing": "The operator's tables are missing. Run `keep-operator migrate`, or restart the operator.",
+    "ApiServerUnavailable": "The API server does not answer; it is tried again. Nothing to do for this object.",
+    "ApiUnauthorized": "The API server does not accept the operator's credentials. See `keep-operator doctor`.",
+    "ApiAccessDenied": "The operator lacks a right. `keep-operator doctor` lists the ones that are missing.",
+    "ApiResourceMissing": "The API server does not serve the kind. Run `keep-operator crds apply`.",
+    "ApiRejected": "The API server rejected what the operator wrote. The message says why; an admission policy may stand in the way.",
+    "ApiCredentialsUnavailable": "The operator's credentials could not be obtained; it is tried again. The message names who hands them out.",
+    "NamespaceTerminating": "The namespace is being deleted. Nothing to do.",
+    "NameInvalid": "A name that the spec refers to cannot be the name of an object. Correct it.",
+}
+
+# Only in the log and on `/readyz`: nothing is reconciled yet.
+_AT_START: Final = {
+    "SettingsInvalid": "An environment variable is missing or cannot be used. The message names it and the remedy.",
+    "KubeconfigInvalid": "How to reach the API server is not said, or not in a way that can be used. Correct the kubeconfig.",
+    "InvalidDatabaseURL": "KEEP_OPERATOR_DATABASE_URL cannot be read. Percent-encode special characters of user and password.",
+    "SchemaOutdated": "The schema is older than this version needs. Run `keep-operator migrate`, or wait until `operate` has.",
+    "SchemaTooNew": "The schema was migrated by a newer version. Upgrade this process too.",
+    "MigrationRunning": "Another process migrates the schema. It goes on by itself.",
+    "CRDsMissing": "The API server does not serve our kinds. Run `keep-operator crds apply`; it goes on by itself.",
+    "PortTaken": "Another process listens on the port. Set KEEP_OPERATOR_HEALTH_PORT.",
+    "WatchesEnded": "The watches of the API server ended. The process is restarted.",
+    "FieldManagerConflict": "Others own fields that the operator was to apply. Leave the fields to one side.",
+}
+
+MEANINGS: Final[Mapping[str, str]] = MappingProxyType(_CONCLUDED | _FAILED)
+"""By reason, what it means and what to do: every reason that can stand in a condition."""
+
+AT_START: Final[Mapping[str, str]] = MappingProxyType(_AT_START)
+"""The same for what stands in no condition, but stops a process at its start."""
