@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-import kopf
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keep_operator.cluster import connection
@@ -133,12 +132,13 @@ async def _run(
         now=lambda: datetime.now(UTC),
         jitter=lambda: random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, keeps no secret
     )
+    heard = register.Heard(time.monotonic)
     workers.append(Workers(queue, shell.reconcile, metrics, time.monotonic))
     workers[0].start()
     metrics.gauge(
         "keep_operator_watch_age_seconds",
-        "Time since the watch of Secrets or Namespaces last heard from the server.",
-        lambda: {"Secret": secrets.age, "Namespace": namespaces.age},
+        "Time since the watch of a kind last heard from the server.",
+        lambda: {"Secret": secrets.age, "Namespace": namespaces.age, **heard.ages_s()},
     )
     metrics.gauge(
         "keep_operator_objects", "Objects in the cache.", lambda: {r.kind: world.cache.count(r.kind) for r in OURS}
@@ -147,10 +147,9 @@ async def _run(
     await _step(startup, "cluster", lambda: _expect(link, cluster, world, watched))
     for watch in (secrets, namespaces):
         _spawn(stack, watch.run())
-    registry = kopf.OperatorRegistry()
-    register.register(registry, world, metrics)
+    registry = register.register(world, metrics, heard)
     # kopf cancels every task younger than itself when it ends: everything of ours has been started above.
-    kopf_task = asyncio.create_task(informer.run(registry, link, watched))
+    kopf_task = asyncio.create_task(informer.run(registry, link, watched, heard.answered))
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
         await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait(), world.cache.warm()))

@@ -149,13 +149,9 @@ def a_look(obj: Object[ProviderSpec] | None = None, **seen: Any) -> provider.Obs
     return replace(look, **seen)
 
 
-def settled_provider(
-    name: str = "vm", spec: Mapping[str, Any] | None = None, **metadata: Any
-) -> Object[ProviderSpec]:
+def settled_provider(name: str = "vm", spec: Mapping[str, Any] | None = None, **metadata: Any) -> Object[ProviderSpec]:
     """A Provider that has its finalizer and its owner reference."""
-    return a_provider(
-        name, spec, **{"finalizers": (provider.FINALIZER,), "owners": (owner_reference(),), **metadata}
-    )
+    return a_provider(name, spec, **{"finalizers": (provider.FINALIZER,), "owners": (owner_reference(),), **metadata})
 
 
 def a_tenant_look(obj: Object[TenantSpec] | None = None, **seen: Any) -> tenant.Observed:
@@ -188,10 +184,17 @@ def told(plan: Plan[Any], kind: str = "Ready") -> str:
 
 def ready_status(generation: int = 1, **fields: Any) -> dict[str, Any]:
     """The status of a Provider that has been Ready for a while."""
-    living = (("Ready", "Ready"), ("TenantReady", "TenantReady"), ("CredentialsResolved", "Resolved"), ("Synced", "InSync"))
+    living = (
+        ("Ready", "Ready"),
+        ("TenantReady", "TenantReady"),
+        ("CredentialsResolved", "Resolved"),
+        ("Synced", "InSync"),
+    )
     return {
         "observedGeneration": generation,
-        "conditions": [condition(kind, Truth.TRUE.value, reason, at=NOW - timedelta(hours=1)) for kind, reason in living],
+        "conditions": [
+            condition(kind, Truth.TRUE.value, reason, at=NOW - timedelta(hours=1)) for kind, reason in living
+        ],
         "providerId": str(ROW_ID),
         "externalName": "vm",
         "tenantId": "keep",

@@ -123,11 +123,11 @@ class Connection:
             self._tls = identity.certificate, _context(self.trust, identity.certificate, self.source)
         return self._tls[1]
 
-    async def open_session(self) -> aiohttp.ClientSession:
+    async def open_session(self, answered: Callable[[str], None] = lambda path: None) -> aiohttp.ClientSession:
         """A new HTTP session that shows our identity by itself and renews it once when it is refused.
 
         For libraries with a client of their own; whoever asks for it closes it. The identity is shown to the API
-        server only, never to where a redirect points.
+        server only, never to where a redirect points. ``answered`` is told the path of each request that succeeds.
         """
         tls = self.tls(await self.identity())
         ours = URL(self.server).origin()
@@ -147,6 +147,8 @@ class Connection:
                     response.close()
                     request.headers.update(newer.headers)
                     response = await handler(request)
+            if response.ok:
+                answered(request.url.path)
             return response
 
         return aiohttp.ClientSession(

@@ -15,7 +15,7 @@ The first answer that is not "yes" decides. The life of a record:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -33,6 +33,8 @@ from keep_operator.resources.shapes import Invalid, describe
 FINALIZER: Final = f"{GROUP}/provider"
 LIVING: Final = ("TenantReady", "CredentialsResolved", "Synced")
 DEFAULT_DEADLINE: Final = timedelta(seconds=600)
+# A deletion that waits for another object is woken by it, in milliseconds; this is for the edge that nobody thought of.
+DELETION_RECHECK: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +328,6 @@ def _adoption_advice(seen: Observed, holder: Record) -> str:
 def _synced(seen: Observed, own: Record, so_far: tuple[Finding, ...], now: datetime) -> Plan[Action]:
     assert seen.credentials is not None and seen.content is not None
     fields = {
-        "providerId": str(own.id),
-        "externalName": own.external_name,
-        "tenantId": own.tenant_id,
         "configHash": seen.content.config_hash,
         "secretVersions": [
             {"name": name, "resourceVersion": version} for name, version in sorted(seen.credentials.versions.items())
@@ -343,6 +342,11 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     obj, own = seen.object, seen.own
     if FINALIZER not in obj.finalizers:
         return Plan()
+    if own is None and _may_be_given(seen):
+        assert seen.holder is not None
+        return _wait_in_deletion(
+            seen, f'{seen.holder.owner} is about to give up the record "{seen.holder.external_name}"', now
+        )
     if own is None:
         kept = tuple(name for name in obj.finalizers if name != FINALIZER)
         return Plan(actions=(SetMetadata(kept, obj.owners),))
@@ -352,12 +356,24 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
         return Plan(actions=(HandOver(own, to),), wakes=(heir.key,))
     if heir is not None:
         # It will take the record over itself as soon as its finalizer is on, and wake us then.
-        waiting = conditions.true(
-            "Deleting", "Finalizing", f'The record "{own.external_name}" passes to {heir.key.path}'
-        )
-        known = planning.known_before(obj, LIVING, conditions.unknown("Synced", "Deleting", waiting.message))
-        return planning.report(obj, known, abnormal=[waiting], now=now)
+        return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
     return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+
+
+def _may_be_given(seen: Observed) -> bool:
+    """Whether another that goes too may just be handing its record to us, having seen us alive.
+
+    Our finalizer stays until it has decided, else the record would be left behind with our marker. It waits for nobody
+    who is being deleted, so this ends.
+    """
+    return seen.holder is not None and seen.holder_state is HolderState.DELETING
+
+
+def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
+    waiting = conditions.true("Deleting", "Finalizing", message)
+    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", message))
+    made: Plan[Action] = planning.report(seen.object, known, abnormal=[waiting], now=now)
+    return replace(made, wake_in=DELETION_RECHECK)
 
 
 def _may_inherit(claim: Claim, record: Record) -> bool:
@@ -461,7 +477,14 @@ def _differs(is_: Content, shall: Content) -> bool:
 
 
 def _report(seen: Observed, *living: Finding, fields: Mapping[str, Any] | None = None, now: datetime) -> Plan[Action]:
-    """Report ``living``; of the conditions that this look did not reach, what was True before still stands."""
+    """Report ``living``; of the conditions that this look did not reach, what was True before still stands.
+
+    Which record is ours is told whatever else is wrong: others read from it that we take no second one.
+    """
+    own = seen.own
+    if own is not None:
+        recorded = {"providerId": str(own.id), "externalName": own.external_name, "tenantId": own.tenant_id}
+        fields = {**recorded, **(fields or {})}
     old = seen.object.status.get("conditions") or ()
     reached = {finding.type for finding in living}
     rest = [finding for kind in LIVING if kind not in reached and (finding := planning.carried(old, kind)) is not None]

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from keep_operator.domain import conditions, ownership, planning
-from keep_operator.domain.conditions import Finding, Truth
+from keep_operator.domain.conditions import Finding
 from keep_operator.domain.ownership import Claim, HolderState, Owner
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.resources.kinds import GROUP, Key
@@ -174,7 +174,7 @@ def refusal(seen: Observed) -> Finding | None:
     obj, spec = seen.object, seen.object.spec
     if isinstance(spec, Invalid):
         return conditions.false("Synced", "SpecRefused", f"The spec is not valid: {spec}")
-    recorded, declared = obj.status.get("tenantId"), declared_id(obj)
+    recorded, declared = _recorded_id(seen), declared_id(obj)
     if recorded is not None and recorded != declared:
         return conditions.false(
             "Synced",
@@ -202,10 +202,9 @@ def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
         assert refused is not None
         return _report(seen, refused, now=now)
     if spec.suspend:
-        old = obj.status.get("conditions") or ()
         paused = conditions.true("Suspended", "Suspended", "spec.suspend is true: nothing is written.")
-        known = planning.carried(old, "Synced") or conditions.unknown("Synced", "Suspended", paused.message)
-        return planning.report(obj, [known], abnormal=[paused], now=now)
+        (known,) = planning.known_before(obj, LIVING, conditions.unknown("Synced", "Suspended", paused.message))
+        return _report(seen, known, abnormal=(paused,), now=now)
     if FINALIZER not in obj.finalizers:
         return Plan(actions=(SetMetadata((*obj.finalizers, FINALIZER), obj.owners),))
     blocked = _judge_record(seen)
@@ -275,23 +274,21 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     obj, record = seen.object, seen.record
     if FINALIZER not in obj.finalizers:
         return Plan()
-    mine = record is not None and record.owner is not None and record.owner.uid == obj.uid
     heir = ownership.winner(claim for claim in seen.rivals if claim.can_own)
     confirmed = obj.annotations.get(CONFIRM_DELETION) == obj.key.name
     if seen.dependents.total and not confirmed:
-        count = seen.dependents.total
+        counts = _counts(seen)
+        count = (counts or obj.status)["providers"]["total"]
         held = conditions.true(
             "Deleting",
             "DependentsExist",
             f"{'1 Provider' if count == 1 else f'{count} Providers'} of this Tenant still there and serving. "
             f"Delete them first, or confirm with the annotation {CONFIRM_DELETION}={obj.key.name} to delete them too.",
         )
-        old = obj.status.get("conditions") or ()
-        known = planning.carried(old, "Synced") or conditions.unknown(
-            "Synced", "Deleting", "The Tenant is being deleted"
-        )
-        return planning.report(obj, [known], abnormal=[held], fields=_counts(seen), now=now)
-    if mine and record is not None:
+        doubt = conditions.unknown("Synced", "Deleting", "The Tenant is being deleted")
+        (known,) = planning.known_before(obj, LIVING, doubt)
+        return _report(seen, known, abnormal=(held,), now=now)
+    if record is not None and _owns(seen, record):
         if heir is not None and heir.ready_to_own:
             to = Owner(seen.cluster_id, "", heir.key.name, heir.uid)
             return Plan(actions=(HandOver(record, to),), wakes=(heir.key,))
@@ -307,15 +304,36 @@ def _counts(seen: Observed) -> dict[str, Any]:
     A total that leaves or reaches 0 is written at once: admission policies read it.
     """
     total, ready = seen.dependents.total, seen.dependents.ready
-    written = (seen.object.status.get("providers") or {}).get("total", 0)
-    if seen.counts_due_in and bool(written) == bool(total):
-        return {}
-    return {"providers": {"total": total, "ready": ready}}
+    counted = {"total": total, "ready": ready}
+    written = seen.object.status.get("providers") or {}
+    due = not seen.counts_due_in or bool(written.get("total", 0)) != bool(total)
+    return {"providers": counted} if due or written == counted else {}
 
 
-def _report(seen: Observed, synced: Finding, *, fields: dict[str, Any] | None = None, now: datetime) -> Plan[Action]:
-    counts = _counts(seen) if synced.truth is Truth.TRUE else {}
-    made: Plan[Action] = planning.report(seen.object, [synced], fields={**(fields or {}), **counts}, now=now)
-    if synced.truth is Truth.TRUE and not counts:
-        return replace(made, wake_in=seen.counts_due_in)
-    return made
+def _recorded_id(seen: Observed) -> str | None:
+    """The id of the row that is ours, else the one in the status; None where there has been no row."""
+    if seen.record is not None and _owns(seen, seen.record):
+        return seen.record.id
+    return seen.object.status.get("tenantId")
+
+
+def _owns(seen: Observed, record: Record) -> bool:
+    owner = record.owner
+    return owner is not None and (owner.cluster_id, owner.uid) == (seen.cluster_id, seen.object.uid)
+
+
+def _report(
+    seen: Observed,
+    synced: Finding,
+    *,
+    abnormal: tuple[Finding, ...] = (),
+    fields: dict[str, Any] | None = None,
+    now: datetime,
+) -> Plan[Action]:
+    """Report ``synced``, the id in force, and the dependents, whatever else is wrong: policies rely on their number."""
+    recorded, counts = _recorded_id(seen), _counts(seen)
+    known = {} if recorded is None else {"tenantId": recorded}
+    made: Plan[Action] = planning.report(
+        seen.object, [synced], abnormal=abnormal, fields={**known, **(fields or {}), **counts}, now=now
+    )
+    return made if counts else replace(made, wake_in=seen.counts_due_in)

@@ -1,6 +1,6 @@
 """kopf as an informer: its settings with their reasons, how it signs in, and how it is run inside our process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import kopf
@@ -71,16 +71,22 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-async def run(registry: kopf.OperatorRegistry, connection: Connection, namespaces: Sequence[str]) -> None:
+async def run(
+    registry: kopf.OperatorRegistry,
+    connection: Connection,
+    namespaces: Sequence[str],
+    answered: Callable[[str], None],
+) -> None:
     """List and watch until cancelled or told by a signal; raises when kopf gives up, which a restart mends.
 
+    ``answered`` is told the path of each request that the server answers: lists, watches and their renewals.
     Cancel it rather than use kopf's stop flag: that waits five seconds for every task that is younger than kopf.
     """
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
         # kopf closes the session; who we are is renewed inside it, so that a rotated token ends no watch.
-        return kopf.AiohttpSession(server=connection.server, aiohttp_session=await connection.open_session())
+        return kopf.AiohttpSession(server=connection.server, aiohttp_session=await connection.open_session(answered))
 
     scope: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
     await kopf.operator(registry=registry, settings=settings(), standalone=True, **scope)

@@ -5,6 +5,7 @@ swallows errors of `on.event` handlers and then skips events of that object for 
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import kopf
@@ -20,17 +21,51 @@ log = logging.getLogger(__name__)
 WATCHED: Final[tuple[tuple[Resource, Reader[Any]], ...]] = ((TENANTS, tenant), (PROVIDERS, provider))
 
 
-def register(registry: kopf.OperatorRegistry, world: World, metrics: Metrics) -> None:
-    """Have kopf call us for every object of our kinds, listed or changed."""
+class Heard:
+    """When the watch of each kind last heard from the server, in seconds of a monotonic clock.
+
+    kopf keeps bookmarks to itself, but ends a stream that is silent for `informer.SILENT_S` and asks anew: so each
+    answered request counts like an event, and a watch that has died shows as an age that only grows.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = {resource.kind: clock() for resource, _ in WATCHED}
+        self._kinds = {resource.plural: resource.kind for resource, _ in WATCHED}
+
+    def event(self, kind: str) -> None:
+        """An object was listed or changed."""
+        self._at[kind] = self._clock()
+
+    def answered(self, path: str) -> None:
+        """The server answered a request for a path."""
+        if (kind := self._kinds.get(path.rpartition("/")[2])) is not None:
+            self._at[kind] = self._clock()
+
+    def ages_s(self) -> dict[str, float]:
+        """Seconds since then, by kind."""
+        return {kind: self._clock() - at for kind, at in self._at.items()}
+
+
+def register(world: World, metrics: Metrics, heard: Heard) -> kopf.OperatorRegistry:
+    """A registry by which kopf calls us for every object of our kinds, listed or changed."""
+    registry = kopf.OperatorRegistry()
     for resource, reader in WATCHED:
-        _see(registry, resource, reader, world, metrics)
+        _see(registry, resource, reader, world, metrics, heard)
+    return registry
 
 
 def _see(
-    registry: kopf.OperatorRegistry, resource: Resource, reader: Reader[Any], world: World, metrics: Metrics
+    registry: kopf.OperatorRegistry,
+    resource: Resource,
+    reader: Reader[Any],
+    world: World,
+    metrics: Metrics,
+    heard: Heard,
 ) -> None:
     @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=f"see-{resource.plural}")
     async def see(event: kopf.RawEvent, **_: Any) -> None:
+        heard.event(resource.kind)
         try:
             obj = objects.parse(resource.kind, event["object"], reader)
             if event["type"] == "DELETED":

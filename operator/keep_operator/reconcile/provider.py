@@ -134,13 +134,18 @@ class Providers:
 
     async def _observe_deletion(self, seen: Observed) -> Observed:
         obj = seen.object
-        own, _ = await self._records(obj, None, None)
+        tenant_id = obj.status.get("tenantId") or (None if seen.tenant is None else seen.tenant.tenant_id)
+        own, holder = await self._records(obj, tenant_id, provider.external_name(obj))
+        if own is not None:
+            holder = None
         return Observed(
             object=obj,
             cluster_id=self._cluster_id,
             tenant_name=seen.tenant_name,
             tenant=seen.tenant,
             own=own,
+            holder=holder,
+            holder_state=await self._holder_state(holder),
             heirs=() if own is None else self._claims(obj, seen.tenant_name, own.external_name),
         )
 

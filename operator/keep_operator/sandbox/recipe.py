@@ -219,7 +219,7 @@ def _compile(place: Site, step: Step) -> None:
     facts = {"gitVersion": f"v{VERSION}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "archive"}
     stamps = [f"-X {package}.{key}={value}" for package in packages for key, value in facts.items()]
     began = place.log.stat().st_size
-    _run(
+    run(
         place,
         step,
         [

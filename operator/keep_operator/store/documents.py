@@ -28,7 +28,7 @@ MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 4_000
 
 
-def text(document: Mapping[str, Any] | None) -> str:
+def text(document: object) -> str:
     """The canonical text. Raises Refused SpecRefused for what is no JSON (NaN, lone surrogates) or nests too deep."""
     if _deeper_than(MAX_DEPTH, document):
         raise Refused(failures.SPEC_REFUSED, f"a configuration may nest {MAX_DEPTH} levels deep; flatten it")

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import CTE, ColumnElement, Text, bindparam, cast, insert, literal, select, union_all
+from sqlalchemy import CTE, ColumnElement, Text, bindparam, cast, func, insert, literal, select, union_all
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
@@ -137,6 +137,17 @@ async def entries(conn: AsyncConnection, tenant_id: str, *, after: int = 0, limi
     ]
 
 
+def built(document: Mapping[str, Any]) -> ColumnElement[Any]:
+    """A document of which some values are known to the database only: SQL expressions stand among plain values.
+
+    What is a JSON column stays as it is, to the last digit.
+    """
+    parts: list[ColumnElement[Any]] = []
+    for key, value in document.items():
+        parts += [literal(key, Text), value if isinstance(value, ColumnElement) else _json(value)]
+    return func.json_build_object(*parts)
+
+
 def owner_details(owner: Owner | None) -> dict[str, str] | None:
     """An owner as it stands in the details of an entry."""
     if owner is None:
@@ -150,6 +161,8 @@ def owner_details(owner: Owner | None) -> dict[str, str] | None:
 
 
 def _document(details: Mapping[str, Any] | ColumnElement[Any]) -> ColumnElement[Any]:
-    if isinstance(details, Mapping):
-        return cast(literal(documents.text(details), Text), JSON)
-    return details
+    return details if isinstance(details, ColumnElement) else _json(details)
+
+
+def _json(value: Any) -> ColumnElement[Any]:
+    return cast(literal(documents.text(value), Text), JSON)

@@ -17,28 +17,8 @@ driver's errors into ours; ``observe`` is content with `engine.look`.
 from typing import Any, Final
 from uuid import UUID
 
+import sqlalchemy as sa
 import uuid6
-from sqlalchemy import (
-    Text,
-    and_,
-    bindparam,
-    cast,
-    exists,
-    func,
-    literal,
-    literal_column,
-    or_,
-    select,
-)
-from sqlalchemy import (
-    delete as sql_delete,
-)
-from sqlalchemy import (
-    insert as sql_insert,
-)
-from sqlalchemy import (
-    update as sql_update,
-)
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -64,25 +44,25 @@ _RECORD: Final = (
 )
 
 # What an object has and what it wants, in one question: at most two rows, each found by a unique index.
-_OBSERVE: Final = select(*_RECORD).where(
-    or_(
-        and_(PROVIDER.c.owner_cluster == bindparam("cluster"), PROVIDER.c.owner_uid == bindparam("uid")),
-        and_(PROVIDER.c.tenant_id == bindparam("tenant"), PROVIDER.c.external_name == bindparam("name")),
+_OBSERVE: Final = sa.select(*_RECORD).where(
+    sa.or_(
+        sa.and_(PROVIDER.c.owner_cluster == sa.bindparam("cluster"), PROVIDER.c.owner_uid == sa.bindparam("uid")),
+        sa.and_(PROVIDER.c.tenant_id == sa.bindparam("tenant"), PROVIDER.c.external_name == sa.bindparam("name")),
     )
 )
 
 # Built once: of all writes this is the one that comes in thousands, and building it costs more than running it.
 _INSERT: Final = ledger.done(
     Deed(
-        sql_insert(PROVIDER)
+        sa.insert(PROVIDER)
         .values(
-            {each.name: bindparam(f"new_{each.name}") for each in _RECORD}
-            | {"config": cast(bindparam("new_config", type_=Text), JSON)}
+            {each.name: sa.bindparam(f"new_{each.name}") for each in _RECORD}
+            | {"config": sa.cast(sa.bindparam("new_config", type_=sa.Text), JSON)}
         )
         .returning(PROVIDER.c.tenant_id)
         .cte("created"),
         Action.CREATED,
-        cast(bindparam("details", type_=Text), JSON),
+        sa.cast(sa.bindparam("details", type_=sa.Text), JSON),
     )
 )
 
@@ -138,7 +118,7 @@ async def update(
     value. Conflict when the owner has no such row, or the new name is taken.
     """
     found = await conn.execute(
-        select(
+        sa.select(
             PROVIDER.c.external_name,
             PROVIDER.c.config,
             PROVIDER.c.pulling_enabled,
@@ -154,9 +134,9 @@ async def update(
     if before.external_name == external_name and not fields:
         return False
     changed = (
-        sql_update(PROVIDER)
+        sa.update(PROVIDER)
         .where(PROVIDER.c.id == record_id, ownership.owned_by(PROVIDER, owner))
-        .values(external_name=external_name, **_content(content), updated_at=func.now())
+        .values(external_name=external_name, **_content(content), updated_at=sa.func.now())
         .returning(PROVIDER.c.tenant_id)
         .cte("changed")
     )
@@ -176,9 +156,9 @@ async def hand_over(conn: AsyncConnection, record_id: UUID, frm: Owner, to: Owne
     Conflict when ``frm`` does not own it any more, or ``to`` has another record.
     """
     moved = (
-        sql_update(PROVIDER)
+        sa.update(PROVIDER)
         .where(PROVIDER.c.id == record_id, ownership.owned_by(PROVIDER, frm))
-        .values(**ownership.marker(to), updated_at=func.now())
+        .values(**ownership.marker(to), updated_at=sa.func.now())
         .returning(PROVIDER.c.tenant_id)
         .cte("moved")
     )
@@ -195,30 +175,29 @@ async def adopt(conn: AsyncConnection, before: Record, to: Owner, content: Conte
     when its owner is not ``before.owner`` any more.
     """
     previous = (
-        select(*_RECORD)
+        sa.select(*_RECORD)
         .where(PROVIDER.c.id == before.id, ownership.owned_by(PROVIDER, before.owner))
         .with_for_update()
         .cte("previous")
     )
     adopted = (
-        sql_update(PROVIDER)
+        sa.update(PROVIDER)
         .where(PROVIDER.c.id == previous.c.id)
-        .values(**ownership.marker(to), **_content(content), updated_at=func.now())
+        .values(**ownership.marker(to), **_content(content), updated_at=sa.func.now())
         .returning(PROVIDER.c.tenant_id, *(previous.c[each.name].label(f"was_{each.name}") for each in _RECORD))
         .cte("adopted")
     )
     was = {each.name: adopted.c[f"was_{each.name}"] for each in _RECORD}
-    details = func.json_build_object(
-        literal_column("'id'"), was["id"],
-        literal_column("'previous'"), func.json_build_object(
-            literal_column("'type'"), was["type"],
-            literal_column("'externalName'"), was["external_name"],
-            literal_column("'config'"), was["config"],
-            literal_column("'pullingEnabled'"), was["pulling_enabled"],
-            literal_column("'configHash'"), was["config_hash"],
-        ),
-        literal_column("'from'"), cast(literal(documents.text(ledger.owner_details(before.owner)), Text), JSON),
-    )  # fmt: skip
+    content_before = {
+        "type": was["type"],
+        "externalName": was["external_name"],
+        "config": was["config"],
+        "pullingEnabled": was["pulling_enabled"],
+        "configHash": was["config_hash"],
+    }
+    details = ledger.built(
+        {"id": was["id"], "previous": ledger.built(content_before), "from": ledger.owner_details(before.owner)}
+    )
     done = await conn.execute(
         ledger.done(Deed(adopted, Action.ADOPTED, details)), ledger.subject(_key(to), to.uid, actor)
     )
@@ -229,9 +208,9 @@ async def adopt(conn: AsyncConnection, before: Record, to: Owner, content: Conte
 async def orphan(conn: AsyncConnection, record_id: UUID, owner: Owner, *, actor: str) -> None:
     """Clears the marker and leaves the row (A-GC-2). Ledger: Orphaned. Conflict when it is not the owner's."""
     left = (
-        sql_update(PROVIDER)
+        sa.update(PROVIDER)
         .where(PROVIDER.c.id == record_id, ownership.owned_by(PROVIDER, owner))
-        .values(**ownership.marker(None), updated_at=func.now())
+        .values(**ownership.marker(None), updated_at=sa.func.now())
         .returning(PROVIDER.c.tenant_id)
         .cte("left_behind")
     )
@@ -248,10 +227,10 @@ async def delete(conn: AsyncConnection, record_id: UUID, owner: Owner, *, actor:
     at the same moment one sees that it is the last.
     """
     locked = (
-        select(TENANT.c.id, TENANT.c.delete_when_empty)
+        sa.select(TENANT.c.id, TENANT.c.delete_when_empty)
         .where(
             TENANT.c.id
-            == select(PROVIDER.c.tenant_id)
+            == sa.select(PROVIDER.c.tenant_id)
             .where(PROVIDER.c.id == record_id, ownership.owned_by(PROVIDER, owner))
             .scalar_subquery()
         )
@@ -259,18 +238,15 @@ async def delete(conn: AsyncConnection, record_id: UUID, owner: Owner, *, actor:
         .cte("locked")
     )
     gone = (
-        sql_delete(PROVIDER)
+        sa.delete(PROVIDER)
         .where(PROVIDER.c.id == record_id, ownership.owned_by(PROVIDER, owner), PROVIDER.c.tenant_id == locked.c.id)
         .returning(PROVIDER.c.tenant_id, PROVIDER.c.external_name, locked.c.delete_when_empty)
         .cte("gone")
     )
-    details = func.json_build_object(
-        literal_column("'id'"), literal(str(record_id), Text),
-        literal_column("'externalName'"), gone.c.external_name,
-    )  # fmt: skip
+    details = ledger.built({"id": str(record_id), "externalName": gone.c.external_name})
     tenant = (gone.c.tenant_id, gone.c.delete_when_empty)
     statement = ledger.done(Deed(gone, Action.DELETED, details)).returning(
-        *(select(each).scalar_subquery().label(each.name) for each in tenant)
+        *(sa.select(each).scalar_subquery().label(each.name) for each in tenant)
     )
     done = await conn.execute(statement, ledger.subject(_key(owner), owner.uid, actor))
     row = done.one_or_none()
@@ -282,9 +258,11 @@ async def delete(conn: AsyncConnection, record_id: UUID, owner: Owner, *, actor:
 
 async def _delete_empty_tenant(conn: AsyncConnection, tenant_id: str, actor: str) -> None:
     gone = (
-        sql_delete(TENANT)
+        sa.delete(TENANT)
         .where(
-            TENANT.c.id == tenant_id, TENANT.c.delete_when_empty, ~exists().where(PROVIDER.c.tenant_id == TENANT.c.id)
+            TENANT.c.id == tenant_id,
+            TENANT.c.delete_when_empty,
+            ~sa.exists().where(PROVIDER.c.tenant_id == TENANT.c.id),
         )
         .returning(TENANT.c.id.label("tenant_id"))
         .cte("gone")
@@ -305,7 +283,7 @@ def _record(row: ownership.AnyRow) -> Record:
 
 
 def _config(content: Content) -> Any:
-    return cast(literal(documents.text(content.config), Text), JSON)
+    return sa.cast(sa.literal(documents.text(content.config), sa.Text), JSON)
 
 
 def _content(content: Content) -> dict[str, Any]:

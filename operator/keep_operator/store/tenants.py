@@ -16,36 +16,13 @@ entry in the same statement. All run within `engine.transaction`; ``find`` and `
 
 from typing import Any, Final
 
-from sqlalchemy import (
-    CTE,
-    Select,
-    Text,
-    and_,
-    bindparam,
-    cast,
-    exists,
-    func,
-    literal,
-    literal_column,
-    or_,
-    select,
-)
-from sqlalchemy import (
-    delete as sql_delete,
-)
-from sqlalchemy import (
-    insert as sql_insert,
-)
-from sqlalchemy import (
-    update as sql_update,
-)
-from sqlalchemy.dialects.postgresql import JSON
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keep_operator.domain.ownership import Owner
 from keep_operator.domain.tenant import Record
 from keep_operator.resources.kinds import TENANTS, Key
-from keep_operator.store import documents, ledger, ownership
+from keep_operator.store import ledger, ownership
 from keep_operator.store.ledger import Action, Deed
 from keep_operator.store.tables import LEDGER, PROVIDER, TENANT
 
@@ -59,12 +36,12 @@ _RECORD: Final = (
     TENANT.c.owner_uid,
 )
 
-_IS_OWN: Final = and_(TENANT.c.owner_cluster == bindparam("cluster"), TENANT.c.owner_uid == bindparam("uid"))
-_HAS_ID: Final = func.lower(TENANT.c.id) == func.lower(bindparam("tenant", type_=Text))
+_IS_OWN: Final = sa.and_(TENANT.c.owner_cluster == sa.bindparam("cluster"), TENANT.c.owner_uid == sa.bindparam("uid"))
+_HAS_ID: Final = sa.func.lower(TENANT.c.id) == sa.func.lower(sa.bindparam("tenant", type_=sa.Text))
 
-_FIND: Final = select(*_RECORD).where(_HAS_ID)
-_FIND_OWNED: Final = select(*_RECORD).where(_IS_OWN)
-_OBSERVE: Final = select(*_RECORD).where(or_(_IS_OWN, _HAS_ID))
+_FIND: Final = sa.select(*_RECORD).where(_HAS_ID)
+_FIND_OWNED: Final = sa.select(*_RECORD).where(_IS_OWN)
+_OBSERVE: Final = sa.select(*_RECORD).where(sa.or_(_IS_OWN, _HAS_ID))
 
 
 async def observe(
@@ -95,7 +72,7 @@ async def find_owned(conn: AsyncConnection, owner: Owner) -> Record | None:
 async def insert(conn: AsyncConnection, record: Record, *, actor: str) -> None:
     """Makes the row. Ledger: Created. Conflict when the id (whatever its case) or the owner has a row already."""
     created = (
-        sql_insert(TENANT)
+        sa.insert(TENANT)
         .values(
             id=record.id,
             display_name=record.display_name,
@@ -150,9 +127,9 @@ async def adopt(conn: AsyncConnection, before: Record, to: Owner, *, display_nam
     """
     previous = _guarded(before.id, before.owner).with_for_update().cte("previous")
     adopted = (
-        sql_update(TENANT)
+        sa.update(TENANT)
         .where(TENANT.c.id == previous.c.id)
-        .values(display_name=display_name, delete_when_empty=False, **ownership.marker(to), updated_at=func.now())
+        .values(display_name=display_name, delete_when_empty=False, **ownership.marker(to), updated_at=sa.func.now())
         .returning(
             TENANT.c.id.label("tenant_id"),
             previous.c.display_name.label("was_display_name"),
@@ -160,14 +137,10 @@ async def adopt(conn: AsyncConnection, before: Record, to: Owner, *, display_nam
         )
         .cte("adopted")
     )
-    details = func.json_build_object(
-        literal_column("'id'"), adopted.c.tenant_id,
-        literal_column("'previous'"), func.json_build_object(
-            literal_column("'displayName'"), adopted.c.was_display_name,
-            literal_column("'deleteWhenEmpty'"), adopted.c.was_delete_when_empty,
-        ),
-        literal_column("'from'"), cast(literal(documents.text(ledger.owner_details(before.owner)), Text), JSON),
-    )  # fmt: skip
+    held = {"displayName": adopted.c.was_display_name, "deleteWhenEmpty": adopted.c.was_delete_when_empty}
+    details = ledger.built(
+        {"id": before.id, "previous": ledger.built(held), "from": ledger.owner_details(before.owner)}
+    )
     done = await conn.execute(
         ledger.done(Deed(adopted, Action.ADOPTED, details)), ledger.subject(_key(to), to.uid, actor)
     )
@@ -194,17 +167,14 @@ async def delete(conn: AsyncConnection, tenant_id: str, owner: Owner, *, actor: 
     if locked.first() is None:
         raise _conflict(tenant_id)
     # A statement of its own: it sees what those have committed that the lock waited for.
-    in_use = exists().where(PROVIDER.c.tenant_id == TENANT.c.id)
+    in_use = sa.exists().where(PROVIDER.c.tenant_id == TENANT.c.id)
     gone = (
-        sql_delete(TENANT)
-        .where(TENANT.c.id == tenant_id, ~in_use)
-        .returning(TENANT.c.id.label("tenant_id"))
-        .cte("gone")
+        sa.delete(TENANT).where(TENANT.c.id == tenant_id, ~in_use).returning(TENANT.c.id.label("tenant_id")).cte("gone")
     )
     kept = (
-        sql_update(TENANT)
+        sa.update(TENANT)
         .where(TENANT.c.id == tenant_id, in_use)
-        .values(delete_when_empty=True, **ownership.marker(None), updated_at=func.now())
+        .values(delete_when_empty=True, **ownership.marker(None), updated_at=sa.func.now())
         .returning(TENANT.c.id.label("tenant_id"))
         .cte("kept")
     )
@@ -216,15 +186,15 @@ async def delete(conn: AsyncConnection, tenant_id: str, owner: Owner, *, actor: 
     return bool(done.one().action == Action.DELETED)
 
 
-def _guarded(tenant_id: str, owner: Owner | None) -> Select[Any]:
-    return select(*_RECORD).where(TENANT.c.id == tenant_id, ownership.owned_by(TENANT, owner))
+def _guarded(tenant_id: str, owner: Owner | None) -> sa.Select[Any]:
+    return sa.select(*_RECORD).where(TENANT.c.id == tenant_id, ownership.owned_by(TENANT, owner))
 
 
-def _changing(tenant_id: str, owner: Owner, **values: Any) -> CTE:
+def _changing(tenant_id: str, owner: Owner, **values: Any) -> sa.CTE:
     return (
-        sql_update(TENANT)
+        sa.update(TENANT)
         .where(TENANT.c.id == tenant_id, ownership.owned_by(TENANT, owner))
-        .values(**values, updated_at=func.now())
+        .values(**values, updated_at=sa.func.now())
         .returning(TENANT.c.id.label("tenant_id"))
         .cte("changed")
     )

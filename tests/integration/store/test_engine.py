@@ -186,6 +186,16 @@ async def test_a_restart_of_the_database_goes_unnoticed_by_who_comes_after(own_s
         await engine.dispose()
 
 
+async def test_a_wrong_password_is_told_and_tried_again(own_server: Server) -> None:
+    """The Secret with the URL is out of date: the message says where to look, and a rotation under way heals."""
+    engine = database.connect(own_server.url().replace(own_server.password, "outdated"), application_name="test")
+    try:
+        with pytest.raises(Unavailable, match="check user, password"):
+            await asked(engine)
+    finally:
+        await engine.dispose()
+
+
 async def test_while_the_database_is_down_everything_is_unavailable(own_server: Server, own_url: str) -> None:
     """Down: DatabaseUnavailable at once, for looks, transactions and migrations. Back: works, without a restart."""
     engine = database.connect(own_url, application_name="test", pool_size=4)

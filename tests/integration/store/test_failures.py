@@ -388,8 +388,8 @@ async def test_a_database_that_cannot_hold_all_characters_is_refused(server_url:
 
 async def wrong_password(url: str) -> None:
     """Log in with a password that the server refuses."""
-    parts = urlsplit(url)
-    await unreachable(urlunsplit(parts._replace(netloc=parts.netloc.replace(":", f":{CANARY}", 1))))
+    async with serving(answering(refusal("28P01", f'password authentication failed for "{CANARY}"'))) as port:
+        await unreachable(urlunsplit(urlsplit(url)._replace(netloc=f"user:{CANARY}@127.0.0.1:{port}")))
 
 
 async def no_server(url: str) -> None:

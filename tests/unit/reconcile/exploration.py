@@ -15,7 +15,6 @@ come to an end, in whatever order they are taken (their graph has no cycle), and
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from itertools import chain
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
@@ -69,6 +68,10 @@ class State:
     edits: tuple[int, ...]
     faults: int
     story: "Story | None" = None
+    # It was reached by a write that was refused and changed nothing: back-off, not progress.
+    fruitless: bool = False
+    # The object that was just looked at.
+    looked: Key | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ class Exploration:
                     if after_mark not in done:
                         done[after_mark] = False
                         path.append((after_mark, self._enter(after, pending)))
-                    elif not done[after_mark]:
+                    elif not done[after_mark] and not after.fruitless:
                         raise AssertionError(f"the operator runs in a circle:\n{after.story}")
 
     def _enter(self, state: State, pending: list[State]) -> Iterator[State]:
@@ -196,13 +199,18 @@ class Exploration:
         if self.states > STATES_LIMIT:
             raise AssertionError("too many states; give fewer edits")
         pending += self._meddling(state)
-        steps = self._own(state)
-        first = next(steps, None)
-        if first is None:
+        steps = list(self._own(state))
+        if not any(self._progress(step) for step in steps):
             self.ends += 1
             self._check_end(state)
-            return iter(())
-        return chain((first,), steps)
+        return iter(steps)
+
+    def _progress(self, after: State) -> bool:
+        """Whether a step leads anywhere: not if what a look decides is refused as long as nobody else does anything."""
+        if after.looked is None:
+            return True
+        acted = self._act(after, after.looked)
+        return acted is not None and not acted.fruitless
 
     def _meddling(self, state: State) -> Iterator[State]:
         """What people and misfortune may do."""
@@ -239,7 +247,13 @@ class Exploration:
         left = tuple(each for each in state.edits if each != number)
         return self._told(
             replace(
-                state, server=server, rows=_rows(server), edits=left, story=Story(self.edits[number].name, state.story)
+                state,
+                server=server,
+                rows=_rows(server),
+                fruitless=False,
+                looked=None,
+                edits=left,
+                story=Story(self.edits[number].name, state.story),
             )
         )
 
@@ -248,13 +262,23 @@ class Exploration:
 
     def _crash(self, state: State) -> State:
         story = Story("the operator is killed and starts again", state.story)
-        return replace(state, cache=dict(state.server.objects), flying={}, faults=state.faults - 1, story=story)
+        return replace(
+            state,
+            cache=dict(state.server.objects),
+            flying={},
+            fruitless=False,
+            looked=None,
+            faults=state.faults - 1,
+            story=story,
+        )
 
     def _deliver(self, state: State, key: Key) -> State:
         cache = {name: raw for name, raw in state.cache.items() if name != key}
         if key in state.server.objects:
             cache[key] = state.server.objects[key]
-        return replace(state, cache=cache, story=Story(f"the cache learns of {key}", state.story))
+        return replace(
+            state, fruitless=False, looked=None, cache=cache, story=Story(f"the cache learns of {key}", state.story)
+        )
 
     def _collect(self, state: State) -> State | None:
         server = self._fork(state)
@@ -262,7 +286,14 @@ class Exploration:
         if server.objects == state.server.objects:
             return None
         return self._told(
-            replace(state, server=server, rows=_rows(server), story=Story("garbage collection", state.story))
+            replace(
+                state,
+                server=server,
+                fruitless=False,
+                looked=None,
+                rows=_rows(server),
+                story=Story("garbage collection", state.story),
+            )
         )
 
     def _look(self, state: State, key: Key, shell: Shell) -> State | None:
@@ -275,7 +306,8 @@ class Exploration:
             return None
         what = ", ".join(type(action).__name__ for action in plan.actions) or f"report {_ready(plan.status)}"
         flying = {**state.flying, key: InFlight(state.cache[key], plan)}
-        return replace(state, flying=flying, story=Story(f"a look at {key} decides: {what}", state.story))
+        story = Story(f"a look at {key} decides: {what}", state.story)
+        return replace(state, flying=flying, story=story, looked=key, fruitless=False)
 
     def _act(self, state: State, key: Key, *, lose_answer: bool = False) -> State | None:
         flight = state.flying[key]
@@ -287,7 +319,9 @@ class Exploration:
         simulated.set_new_id(lambda: UUID(int=made))
         rows.lost_answers = int(lose_answer)
         shell = operator(server, rows, state.cache)
-        story = Story(f"what was decided for {key} is carried out{', but the answer is lost' * lose_answer}", state.story)
+        story = Story(
+            f"what was decided for {key} is carried out{', but the answer is lost' * lose_answer}", state.story
+        )
         try:
             end = finish(_carry_out(shell, key, flight))
         except Broken as broken:
@@ -302,6 +336,7 @@ class Exploration:
                 newest = server.objects.get(name)
                 same = newest is not None and newest["metadata"]["resourceVersion"] == known.resource_version
                 cache[name] = newest if same and newest is not None else state.cache[name]
+        same_rows = (rows.providers, rows.tenants) == (state.rows.providers, state.rows.tenants)
         return self._told(
             replace(
                 state,
@@ -310,6 +345,8 @@ class Exploration:
                 cache=cache,
                 flying={name: each for name, each in state.flying.items() if name != key},
                 faults=state.faults - lose_answer,
+                fruitless=same_rows and server.objects == state.server.objects and cache == state.cache,
+                looked=None,
                 story=replace(story, step=f"{story.step}: {end}"),
             )
         )
@@ -327,11 +364,7 @@ class Exploration:
     def _fingerprint(self, state: State) -> Any:
         objects = tuple(sorted(self._text(key, raw) for key, raw in state.server.objects.items()))
         cached = tuple(
-            sorted(
-                self._text(key, raw)
-                for key, raw in state.cache.items()
-                if state.server.objects.get(key) is not raw
-            )
+            sorted(self._text(key, raw) for key, raw in state.cache.items() if state.server.objects.get(key) is not raw)
         )
         gone = tuple(sorted(key for key in state.server.objects if key not in state.cache))
         flying = tuple(
@@ -362,7 +395,9 @@ class Exploration:
 
     def _fork(self, state: State) -> Server:
         server = state.server.fork()
-        rows = replace(state.rows, tenants=dict(state.rows.tenants), providers=dict(state.rows.providers), server=server)
+        rows = replace(
+            state.rows, tenants=dict(state.rows.tenants), providers=dict(state.rows.providers), server=server
+        )
         server.rows = rows
         return server
 
@@ -428,7 +463,8 @@ def _check_rest(key: Key, server: Server, rows: Rows) -> None:
                 for row in rows.providers.values()
             )
             older = any(
-                not isinstance(other.spec, Invalid) and provider_reader.effective_name(other.spec, other.key.name) == name
+                not isinstance(other.spec, Invalid)
+                and provider_reader.effective_name(other.spec, other.key.name) == name
                 for other in server.all("Provider")
                 if other.key != key
             )

@@ -150,9 +150,7 @@ class _Providers:
         rows.put(replace(row, owner=to))
 
     @staticmethod
-    async def adopt(
-        rows: Rows, before: provider.Record, to: Owner, content: provider.Content, *, actor: str
-    ) -> None:
+    async def adopt(rows: Rows, before: provider.Record, to: Owner, content: provider.Content, *, actor: str) -> None:
         row = rows.owned(before.id, before.owner)
         rows.put(replace(row, owner=to, content=_managed(row.content, content)))
         rows.orphaned -= {row.id}

@@ -53,7 +53,14 @@ def settled(**specs: Mapping[str, Any]) -> tuple[Server, Rows]:
                 for action in plan.actions:
                     finish(shell._act(kind, obj, action))
                 if plan.status is not None:
-                    finish(shell._patch(kind, obj, {"metadata": {"resourceVersion": obj.resource_version}, "status": plan.status}, "status"))
+                    finish(
+                        shell._patch(
+                            kind,
+                            obj,
+                            {"metadata": {"resourceVersion": obj.resource_version}, "status": plan.status},
+                            "status",
+                        )
+                    )
                 rows.made += len(rows.providers) - before
     assert all(obj.ready for kind in ("Tenant", "Provider") for obj in server.all(kind)), server.objects
     return server, rows

@@ -94,7 +94,7 @@ def _ledger() -> None:
         $$
         BEGIN
             RAISE EXCEPTION 'keep_operator.ledger only grows: % is refused', TG_OP
-                USING ERRCODE = 'insufficient_privilege',
+                USING ERRCODE = 'object_not_in_prerequisite_state',
                       HINT = 'What was done is told by a new entry, never by changing an old one.';
         END
         $$
