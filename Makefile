@@ -18,6 +18,7 @@ run: $(READY) ## Start the sandbox and the operator, and show the sample story l
 	@$(BIN)/keep-operator sandbox run $(ARGS)
 
 test: $(READY) ## Run every test; the first time builds the sandbox's control plane (about three minutes)
+	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 	@$(BIN)/python -m pytest $(REAL) $(ARGS)
 

@@ -8,8 +8,9 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -18,15 +19,19 @@ from keep_operator.settings import LogFormat
 HIDDEN: Final = "***"
 # Shorter secrets would hide ordinary words.
 SHORTEST_HIDDEN: Final = 6
+# What a PostgreSQL URL may hold after the question mark that is not to be seen.
+SECRET_PARAMETERS: Final = ("password", "sslpassword")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class _Formatter(logging.Formatter):
     def __init__(self, hidden: Iterable[str]) -> None:
         super().__init__()
-        self._hidden = sorted({secret for secret in hidden if len(secret) >= SHORTEST_HIDDEN}, key=len, reverse=True)
+        forms = {form for secret in hidden if len(secret) >= SHORTEST_HIDDEN for form in _forms(secret)}
+        self._hidden = sorted(forms, key=len, reverse=True)
 
     def redact(self, text: str) -> str:
+        """Replace secrets; before anything is escaped, since a quote in a password would look different afterwards."""
         for secret in self._hidden:
             text = text.replace(secret, HIDDEN)
         return text
@@ -54,7 +59,26 @@ class JsonFormatter(_Formatter):
         }
         if trace := self.trace(record):
             line["traceback"] = trace
-        return self.redact(json.dumps(line, default=str, ensure_ascii=False))
+        # ASCII: no reader splits at an exotic line separator, and no half of a character breaks the stream.
+        return json.dumps(self._clean(line))
+
+    def _clean(self, value: Any) -> Any:
+        """The value as JSON can hold it, without secrets."""
+        match value:
+            case str():
+                return self.redact(value)
+            case None | bool():
+                return value
+            case int() | float():
+                text = str(value)
+                plain = self.redact(text) == text and (isinstance(value, int) or isfinite(value))
+                return value if plain else self.redact(text)
+            case Mapping():
+                return {self.redact(str(key)): self._clean(each) for key, each in value.items()}
+            case list() | tuple():
+                return [self._clean(each) for each in value]
+            case _:
+                return self.redact(str(value))
 
 
 class TextFormatter(_Formatter):
@@ -64,15 +88,32 @@ class TextFormatter(_Formatter):
         """The line, secrets and control characters replaced."""
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         pairs = " ".join(f"{key}={value}" for key, value in self.extras(record).items())
-        line = f"{at} {record.levelname:<7} {record.getMessage()}{'  ' + pairs if pairs else ''}"
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        return self.redact("\n".join(filter(None, (line, self.trace(record)))))
+        line = _printable(self.redact(f"{record.getMessage()}{'  ' + pairs if pairs else ''}"))
+        # Indented, so that no line of an error's text passes for a line of the log.
+        trace = [f"    {_printable(each)}" for each in self.redact(self.trace(record) or "").splitlines()]
+        return "\n".join([f"{at} {record.levelname:<7} {line}", *trace])
 
 
 def passwords(url: str) -> list[str]:
-    """The password inside a URL, as it stands there and decoded, for the list of what is hidden."""
-    found = urlsplit(url).password
-    return [] if not found else [found, unquote(found)]
+    """The passwords inside a URL, as they stand there and decoded, for the list of what is hidden."""
+    try:
+        parts = urlsplit(url)
+        found = [parts.password or ""]
+    except ValueError:  # not a URL: whoever has to use it will say so
+        return []
+    pairs = [pair.partition("=") for pair in parts.query.split("&")]
+    found += [value for name, _, value in pairs if name in SECRET_PARAMETERS]
+    return [form for value in found if value for form in (value, unquote(value))]
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it may stand in a text: as it is, and as Python and JSON quote it."""
+    return {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+
+
+def _printable(text: str) -> str:
+    """The text on one line: control characters are shown, not obeyed."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def configure(form: LogFormat, *, hidden: Iterable[str] = (), level: int = logging.INFO) -> None:

@@ -52,6 +52,8 @@ STEPS: Final = ("database", "migrations", "cluster", "default tenant", "queue")
 # Between attempts at one step of the start, in seconds: short enough that a fresh stack is up soon after its last part.
 RETRY_FIRST_S: Final = 0.2
 RETRY_LIMIT_S: Final = 5.0
+# Seconds without the cache getting warm after which the server is asked again what there is.
+EXPECT_AGAIN_S: Final = 10.0
 # A worker that has made no progress for this long, while keys wait, is stuck (A-CTL-5), in seconds.
 STUCK_S: Final = 300.0
 
@@ -67,7 +69,7 @@ async def operate(settings: Settings) -> None:
     def alive() -> str | None:
         if pulse.lag_s() > health.LAG_LIMIT_S:
             return f"the event loop has been blocked for {pulse.lag_s():.0f} s"
-        stuck_s = time.monotonic() - workers[0].last_progress if workers and queue.depth else 0.0
+        stuck_s = time.monotonic() - workers[0].last_progress if workers and queue.is_open and queue.depth else 0.0
         return (
             f"no reconcile has ended for {stuck_s:.0f} s while {queue.depth} keys wait" if stuck_s > STUCK_S else None
         )
@@ -106,7 +108,7 @@ async def _run(
     _publish(metrics, queue, engine)
     await _step(startup, "database", lambda: _reach(engine))
     await _step(startup, "migrations", lambda: _migrate(engine))
-    cluster_id = await _identify(engine, settings.cluster_id)
+    cluster_id = await _identify(engine, settings.cluster_id, startup)
 
     link = connection.load(os.environ)
     cluster = await stack.enter_async_context(Cluster(link, count=metrics.count_api_request))
@@ -143,6 +145,11 @@ async def _run(
     metrics.gauge(
         "keep_operator_objects", "Objects in the cache.", lambda: {r.kind: world.cache.count(r.kind) for r in OURS}
     )
+    metrics.gauge(
+        "keep_operator_objects_not_ready",
+        "Objects whose status does not say Ready for their present spec.",
+        lambda: {r.kind: sum(not obj.ready for obj in world.cache.all(r.kind)) for r in OURS},
+    )
 
     await _step(startup, "cluster", lambda: _expect(link, cluster, world, watched))
     for watch in (secrets, namespaces):
@@ -152,7 +159,8 @@ async def _run(
     kopf_task = asyncio.create_task(informer.run(registry, link, watched, heard.answered))
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
-        await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait(), world.cache.warm()))
+        await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait()))
+        await _while(kopf_task, _warm(link, cluster, world, watched))
         startup.set("cluster", StepState.DONE, f"{sum(world.cache.count(r.kind) for r in OURS)} objects")
         await _while(kopf_task, _step(startup, "default tenant", lambda: _default(world, cluster, shell)))
         _listen(stop)  # once more: kopf has put its own signal handlers in the place of ours
@@ -205,14 +213,16 @@ async def _migrate(engine: AsyncEngine) -> str:
     return f"schema {migration.before or 'none'} -> {migration.after}"
 
 
-async def _identify(engine: AsyncEngine, given: str) -> str:
+async def _identify(engine: AsyncEngine, given: str, startup: Startup) -> str:
     while True:
         try:
             async with database.transaction(engine) as conn:
                 identity = await installation.cluster_id(conn, given or None)
-        except Unavailable:
+        except Unavailable as error:
+            startup.set("migrations", StepState.RUNNING, str(error))
             await asyncio.sleep(1.0)
             continue
+        startup.set("migrations", StepState.DONE, f"schema {schema.REVISION}")
         if identity.cluster_id != identity.stored:
             log.warning(
                 "KEEP_OPERATOR_CLUSTER_ID differs from the one in the database; rows of that one are left alone",
@@ -234,6 +244,16 @@ async def _expect(link: connection.Connection, cluster: Cluster, world: World, n
             uids |= {item["metadata"]["uid"] for item in listing.items}
     world.cache.expect(uids)
     return f"{len(uids)} objects to read"
+
+
+async def _warm(link: connection.Connection, cluster: Cluster, world: World, namespaces: tuple[str, ...]) -> None:
+    """Wait until all that exists has been seen; what was deleted before the watch began is not waited for for ever."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXPECT_AGAIN_S):
+                return await world.cache.warm()
+        with contextlib.suppress(Unavailable):
+            await _expect(link, cluster, world, namespaces)
 
 
 async def _default(world: World, cluster: Cluster, shell: Shell) -> str:
@@ -277,11 +297,12 @@ def _publish(metrics: Metrics, queue: WorkQueue, engine: AsyncEngine) -> None:
         label="state",
     )
     metrics.gauge(
-        "keep_operator_database_statements",
+        "keep_operator_database_statements_total",
         "Statements and transactions since the start.",
         lambda: {
             "statement": database.queries(engine).statements,
             "transaction": database.queries(engine).transactions,
         },
         label="what",
+        counter=True,
     )

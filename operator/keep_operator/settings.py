@@ -5,19 +5,26 @@ Names and defaults are a contract: the chart and scripts rely on them. Secrets c
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from keep_operator.errors import Refused
-from keep_operator.resources.shapes import parse_duration
+from keep_operator.resources.shapes import DNS_LABEL, parse_duration
 
 PREFIX: Final = "KEEP_OPERATOR_"
 SECRETS: Final = ("ENCRYPTION_KEY",)
+# 32 bytes; whether the last character is followed by its padding does not matter.
+KEY_FORM: Final = re.compile("[A-Za-z0-9_-]{43}=?")
+MAKE_A_KEY: Final = (
+    "Make a key with: "
+    "python3 -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())' > encryption.key"
+)
 
 
 class LogFormat(StrEnum):
@@ -74,24 +81,35 @@ class Settings(BaseModel):
         default=timedelta(minutes=10),
         description="How often a Ready object is looked at though nothing changed, ±10 %. A Provider may set its own.",
     )
-    runtime: str = Field(default="builtin", description="What runs workflows where a Tenant does not say: builtin.")
+    runtime: Literal["builtin"] = Field(
+        default="builtin", description="What runs workflows where a Tenant does not say: builtin."
+    )
 
     @field_validator("resync_period")
     @classmethod
     def _not_too_short(cls, value: timedelta) -> timedelta:
         if value < timedelta(seconds=30):
-            raise ValueError("below 30s the resync itself would be the load")
+            raise ValueError("must be at least 30s: below that the resync itself would be the load")
+        return value
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not KEY_FORM.fullmatch(value.get_secret_value()):
+            raise ValueError(f"not 32 bytes in URL-safe base64. {MAKE_A_KEY}")
+        return value
+
+    @field_validator("watch_namespaces", "secret_namespaces")
+    @classmethod
+    def _namespaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(DNS_LABEL[1:-1], name) for name in value):
+            raise ValueError("not names of namespaces (lower-case letters, digits and dashes), separated by commas")
         return value
 
     @field_validator("default_tenant")
     @classmethod
     def _label(cls, value: str) -> str:
-        if value and not (
-            value.replace("-", "a").isalnum()
-            and value == value.lower()
-            and value.isascii()
-            and "-" not in (value[0], value[-1])
-        ):
+        if value and not re.fullmatch(DNS_LABEL[1:-1], value):
             raise ValueError("not a DNS label (lower-case letters, digits and dashes)")
         return value
 
@@ -106,30 +124,23 @@ def load(env: Mapping[str, str] | None = None, *, operate: bool = False) -> Sett
     faults: list[str] = []
     for name in Settings.model_fields:
         if (text := given.get(PREFIX + name.upper())) is not None:
-            values[name] = text
+            values[name] = text.strip() if name.upper() in SECRETS else text
     for name in SECRETS:
         if path := given.get(f"{PREFIX}{name}_FILE"):
             try:
                 values[name.lower()] = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 faults.append(f"{PREFIX}{name}_FILE: cannot read {path}: {type(error).__name__}")
+    settings = None
     try:
         settings = Settings(**values)
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
-            faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}")
-        raise _refused(faults) from None
-    if operate and not settings.database_url.get_secret_value():
+            faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}")
+    if operate and not values.get("database_url"):
         faults.append(f"{PREFIX}DATABASE_URL is not set: postgresql://user:password@host:5432/database")
-    if operate and not settings.encryption_key.get_secret_value() and not any("ENCRYPTION_KEY" in f for f in faults):
-        faults.append(
-            f"{PREFIX}ENCRYPTION_KEY_FILE is not set. Make a key with: "
-            "python3 -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())' > encryption.key"
-        )
-    if faults:
-        raise _refused(faults)
+    if operate and not values.get("encryption_key") and not any("ENCRYPTION_KEY" in fault for fault in faults):
+        faults.append(f"{PREFIX}ENCRYPTION_KEY_FILE is not set. {MAKE_A_KEY}")
+    if faults or settings is None:
+        raise Refused("SettingsInvalid", "; ".join(faults))
     return settings
-
-
-def _refused(faults: list[str]) -> Refused:
-    return Refused("SettingsInvalid", "; ".join(faults))

@@ -92,7 +92,7 @@ def a_tenant(name: str = "keep", spec: Mapping[str, Any] | None = None, **metada
 
 def tenant_sight(**changes: Any) -> TenantSight:
     """Tenant `keep`, Ready, admitting the Provider's namespace."""
-    sight = TenantSight("keep", "uid-keep", "keep", ready=True, deleting=False, admits=True)
+    sight = TenantSight("keep", "uid-keep", "keep", ready=True, serving=True, deleting=False, admits=True)
     return replace(sight, **changes)
 
 
@@ -132,6 +132,7 @@ def a_claim(name: str = "other", **changes: Any) -> Claim:
         type="victoriametrics",
         ready_to_own=True,
         can_own=True,
+        tenant_id="keep",
     )
     return replace(claim, **changes)
 

@@ -46,6 +46,12 @@ RULES: Final = (
     Rule(GROUP, "providers", ("get", "list", "watch"), "follow the objects; a fresh look before anything is deleted"),
     Rule(GROUP, "tenants", ("patch",), "finalizer; the default tenant, by server-side apply"),
     Rule(GROUP, "providers", ("patch",), "finalizer and owner reference"),
+    Rule(
+        GROUP,
+        "providers",
+        ("delete",),
+        "never used: OwnerReferencesPermissionEnforcement lets only who may delete an object give it an owner",
+    ),
     Rule(GROUP, "tenants", ("create",), "the default tenant"),
     Rule(GROUP, "tenants", ("patch",), "conditions", subresource="status"),
     Rule(GROUP, "providers", ("patch",), "conditions", subresource="status"),

@@ -24,6 +24,11 @@ DEPENDENCY_WAITS: Final = frozenset(
 )
 # What no watch would tell us: somebody mended the database. Looked at again with the resync.
 RECHECKED: Final = frozenset({"ExternalResourceExists", "DatabaseBehind"})
+# What `spec.suspend` adds to a status, and what it says of changes that wait for its end.
+SUSPENDED: Final = conditions.true("Suspended", "Suspended", "spec.suspend is true: nothing is written.")
+PENDING: Final = conditions.unknown(
+    "Synced", "Suspended", "spec.suspend is true: what the spec asks for is not written yet"
+)
 # What `Synced=True` says was done last, by the action that did it.
 DONE: Final = {
     "Insert": "Created",
@@ -84,7 +89,7 @@ def report(
     ``fields`` are the kind's own status fields; those not named keep their value. ``deadline`` is the time that
     waiting for dependencies may take before it is reported as ``Stalled`` (A-DEP-4); None: no such limit.
     """
-    old = obj.status.get("conditions") or ()
+    old = _before_wait(obj.status.get("conditions") or (), living)
     ready = conditions.ready(living, old, now)
     waited = _waited(ready, living, old, now)
     wake_in = None
@@ -179,13 +184,29 @@ def carried(old: Sequence[Mapping[str, Any]], kind: str) -> Finding | None:
     return None
 
 
+def _before_wait(old: Sequence[Mapping[str, Any]], living: Sequence[Finding]) -> Sequence[Mapping[str, Any]]:
+    """The conditions without those that were Unknown for another reason than the wait that they now tell of.
+
+    The deadline must not count the database outage or the suspension that came before: the time begins anew.
+    """
+    waits = {each.type for each in living if each.truth is Truth.UNKNOWN and each.reason in DEPENDENCY_WAITS}
+    return [
+        each
+        for each in old
+        if each.get("type") not in waits
+        or each.get("status") != Truth.UNKNOWN
+        or each.get("reason") in DEPENDENCY_WAITS
+    ]
+
+
 def _waited(
     ready: Finding, living: Sequence[Finding], old: Sequence[Mapping[str, Any]], now: datetime
 ) -> timedelta | None:
     """How long the dependency that ``ready`` reports has been waited for; None when it reports something else.
 
     Taken from the waiting condition's own last transition, so that a restart does not start the count again. A name
-    conflict that has been reported as overdue stays so until it is over.
+    conflict that has been reported as overdue stays so until it is over; one that was False for another reason (a holder
+    of another type) begins to wait now.
     """
     if ready.truth is not Truth.UNKNOWN or ready.reason not in DEPENDENCY_WAITS:
         return None
@@ -194,7 +215,8 @@ def _waited(
     if known is None or known.get("reason") not in DEPENDENCY_WAITS:
         return timedelta()
     if known.get("status") == Truth.FALSE:
-        return timedelta.max
+        overdue = any(each.get("reason") == "ProgressDeadlineExceeded" for each in old)
+        return timedelta.max if overdue else timedelta()
     return now - datetime.fromisoformat(known["lastTransitionTime"])
 
 

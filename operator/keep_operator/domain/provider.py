@@ -14,6 +14,7 @@ The first answer that is not "yes" decides. The life of a record:
                          └───────────── hand-over ───────────┘            another object claims the name (A-GC-3)
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -66,8 +67,9 @@ class Record:
 class TenantSight:
     """What a Provider sees of its Tenant. ``admits`` answers for the Provider's namespace.
 
-    ``serving``: the Tenant was Ready when it last said so, though its present spec has not been looked at yet. That
-    is enough for a Provider that has its record: an edit of the Tenant must not make all its Providers flap (A-DEP-8).
+    ``serving``: the Tenant has its row and nothing says that it is wrong, though it may not be Ready at this moment (an
+    edit that has not been looked at, a pause, an outage). That is enough for a Provider that has its record: a passing loss
+    of the Tenant's readiness must not make all its Providers flap (A-DEP-8).
     """
 
     name: str
@@ -207,12 +209,15 @@ def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
     if refused is not None or isinstance(spec, Invalid):
         assert refused is not None
         return _report(seen, refused, now=now)
-    if spec.suspend:
-        paused = conditions.true("Suspended", "Suspended", "spec.suspend is true: nothing is written.")
-        known = planning.known_before(obj, LIVING, conditions.unknown("Synced", "Suspended", paused.message))
-        return planning.report(obj, known, abnormal=[paused], now=now)
+    made = _plan_active(seen, now)
+    if spec.suspend and made.actions:
+        return _report(seen, planning.PENDING, now=now)
+    return made
+
+
+def _plan_active(seen: Observed, now: datetime) -> Plan[Action]:
+    obj, tenant = seen.object, seen.tenant
     tenant_ready = _judge_tenant(seen)
-    tenant = seen.tenant
     if tenant is not None and _may_own(seen, tenant):
         owners = _with_owner(obj.owners, tenant)
         if FINALIZER not in obj.finalizers or owners != obj.owners:
@@ -457,20 +462,26 @@ def _with_owner(owners: tuple[Mapping[str, Any], ...], tenant: TenantSight) -> t
         "controller": False,
         "blockOwnerDeletion": True,
     }
-    ours = [owner for owner in owners if owner.get("kind") == "Tenant" and _group(owner) == GROUP]
+    ours = [owner for owner in owners if is_tenant(owner)]
     if ours == [wanted]:
         return owners
     return (*(owner for owner in owners if owner not in ours), wanted)
 
 
-def _group(owner: Mapping[str, Any]) -> str:
-    return str(owner.get("apiVersion", "")).partition("/")[0]
+def is_tenant(owner: Mapping[str, Any]) -> bool:
+    """Whether an owner reference is to a Tenant, of whatever version of our API."""
+    return owner.get("kind") == "Tenant" and str(owner.get("apiVersion", "")).partition("/")[0] == GROUP
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    """What tells 1 from true and from 1.0, which Python takes for equal."""
+    return json.dumps(config, sort_keys=True)
 
 
 def _differs(is_: Content, shall: Content) -> bool:
     unmanaged = shall.pulling_enabled is None
     return (
-        is_.config != shall.config
+        _text(is_.config) != _text(shall.config)
         or is_.config_hash != shall.config_hash
         or (not unmanaged and is_.pulling_enabled != shall.pulling_enabled)
     )
@@ -492,7 +503,8 @@ def _report(seen: Observed, *living: Finding, fields: Mapping[str, Any] | None =
     spec = seen.object.spec
     seconds = None if isinstance(spec, Invalid) else spec.progress_deadline_seconds
     deadline = DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
-    return planning.report(seen.object, ordered, fields=fields, deadline=deadline, now=now)
+    abnormal = () if isinstance(spec, Invalid) or not spec.suspend else (planning.SUSPENDED,)
+    return planning.report(seen.object, ordered, abnormal=abnormal, fields=fields, deadline=deadline, now=now)
 
 
 def _keys(claims: tuple[Claim, ...]) -> tuple[Key, ...]:

@@ -196,15 +196,19 @@ def refusal(seen: Observed) -> Finding | None:
 
 
 def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
-    obj, spec = seen.object, seen.object.spec
+    spec = seen.object.spec
     refused = refusal(seen)
     if refused is not None or isinstance(spec, Invalid):
         assert refused is not None
         return _report(seen, refused, now=now)
-    if spec.suspend:
-        paused = conditions.true("Suspended", "Suspended", "spec.suspend is true: nothing is written.")
-        (known,) = planning.known_before(obj, LIVING, conditions.unknown("Synced", "Suspended", paused.message))
-        return _report(seen, known, abnormal=(paused,), now=now)
+    made = _plan_active(seen, spec, now)
+    if spec.suspend and made.actions:
+        return _report(seen, planning.PENDING, now=now)
+    return made
+
+
+def _plan_active(seen: Observed, spec: TenantSpec, now: datetime) -> Plan[Action]:
+    obj = seen.object
     if FINALIZER not in obj.finalizers:
         return Plan(actions=(SetMetadata((*obj.finalizers, FINALIZER), obj.owners),))
     blocked = _judge_record(seen)
@@ -331,7 +335,9 @@ def _report(
     now: datetime,
 ) -> Plan[Action]:
     """Report ``synced``, the id in force, and the dependents, whatever else is wrong: policies rely on their number."""
-    recorded, counts = _recorded_id(seen), _counts(seen)
+    recorded, counts, spec = _recorded_id(seen), _counts(seen), seen.object.spec
+    if not isinstance(spec, Invalid) and spec.suspend:
+        abnormal = (*abnormal, planning.SUSPENDED)
     known = {} if recorded is None else {"tenantId": recorded}
     made: Plan[Action] = planning.report(
         seen.object, [synced], abnormal=abnormal, fields={**known, **(fields or {}), **counts}, now=now

@@ -8,14 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import provider, tenant
-from keep_operator.domain.ownership import Claim, HolderState
+from keep_operator.domain.ownership import Claim, HolderState, Owner
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.provider import Action, Content, Observed, Record, TenantSight
+from keep_operator.errors import Conflict
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.world import World
 from keep_operator.resources import provider as reader
-from keep_operator.resources.kinds import FIELD_MANAGER, PROVIDERS
+from keep_operator.resources.kinds import FIELD_MANAGER, PROVIDERS, Key
 from keep_operator.resources.objects import Object
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
@@ -59,7 +60,6 @@ class Providers:
             return await self._observe_deletion(seen)
         if (
             isinstance(obj.spec, Invalid)
-            or obj.spec.suspend
             or provider.refusal(obj) is not None
             or sight is None
             or not (sight.admits and sight.suffices(obj.status.get("tenantId") is not None))
@@ -115,6 +115,7 @@ class Providers:
                     )
                 case provider.HandOver(record, to):
                     assert record.owner is not None
+                    self._check_heir(record, to)
                     await providers.hand_over(conn, record.id, record.owner, to, actor=FIELD_MANAGER)
                 case provider.Adopt(record, to, content):
                     await providers.adopt(conn, record, to, content, actor=FIELD_MANAGER)
@@ -131,6 +132,18 @@ class Providers:
         """The Provider's own period, else the operator's."""
         own = None if isinstance(obj.spec, Invalid) else obj.spec.resync_period
         return own or self._resync
+
+    def _check_heir(self, record: Record, to: Owner) -> None:
+        """Look once more, right before the record passes: to one that has gone meanwhile it would be lost."""
+        heir = self._world.cache.get(Key(PROVIDERS.kind, to.namespace, to.name))
+        if (
+            heir is None
+            or heir.uid != to.uid
+            or heir.deleting
+            or provider.FINALIZER not in heir.finalizers
+            or provider.external_name(heir) != record.external_name
+        ):
+            raise Conflict("SyncFailed", f"{to} does not ask for the record any more")
 
     async def _observe_deletion(self, seen: Observed) -> Observed:
         obj = seen.object
@@ -167,7 +180,7 @@ class Providers:
             uid=owner.uid,
             tenant_id=tenant.effective_id(owner),
             ready=owner.ready,
-            serving=owner.condition("Ready") == "True",
+            serving="tenantId" in owner.status and owner.condition("Ready") != "False",
             deleting=owner.deleting,
             admits=tenant.admits(owner, namespace, labels, self._world.default_tenant),
         )

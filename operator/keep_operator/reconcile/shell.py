@@ -163,7 +163,12 @@ class Shell:
         if obj.deleting and plan.status is None:
             report.outcome = Outcome.DELETING
             return True
-        await self._report(kind, obj, plan, report)
+        try:
+            await self._report(kind, obj, plan, report)
+        except Unavailable as error:
+            # The report itself did not get through, so there is no use in reporting that.
+            report.outcome, report.reason, report.retry_in_s = Outcome.UNAVAILABLE, error.reason, error.retry_after_s
+            log.warning(error.message, extra={"kind": obj.key.kind, "object": obj.key.path, "reason": error.reason})
         return True
 
     async def _act(self, kind: Kind, obj: Object[Any], action: Any) -> None:

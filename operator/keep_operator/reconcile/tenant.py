@@ -50,7 +50,7 @@ class Tenants:
         self._runtime = runtime
         self._resync = resync
         self._clock = clock
-        self._counted_at: dict[str, tuple[object, float]] = {}
+        self._counted: dict[str, tuple[object, float, float]] = {}
 
     async def observe(self, obj: Object[TenantSpec]) -> Observed:
         """Its row, its dependents, and who else asks for its id."""
@@ -111,13 +111,12 @@ class Tenants:
 
     def _counts_due_in(self, obj: Object[TenantSpec]) -> timedelta:
         """Time until the counts may be written again; kept in memory, since a restart may well write them once more."""
-        counts = obj.status.get("providers")
-        known, at = self._counted_at.get(obj.uid, (counts, float("-inf")))
-        if known != counts:  # written since we last looked
-            at = self._clock()
-        self._counted_at[obj.uid] = (counts, at)
-        left_s = COUNTS_EVERY_S - (self._clock() - at)
-        return timedelta(seconds=max(0.0, left_s))
+        counts, now_s = obj.status.get("providers"), self._clock()
+        known, written_s, looked_s = self._counted.get(obj.uid, (counts, float("-inf"), now_s))
+        if known != counts:
+            written_s = looked_s  # by the report that the look before this one ended with
+        self._counted[obj.uid] = (counts, written_s, now_s)
+        return timedelta(seconds=max(0.0, COUNTS_EVERY_S - (now_s - written_s)))
 
     async def _holder_state(self, record: Record | None, obj: Object[TenantSpec]) -> HolderState | None:
         owner = None if record is None else record.owner

@@ -6,7 +6,7 @@ dependants exactly once. Nothing here waits for anything:
 ::
 
     Tenant     became ready, admits others, came, went   ->  its Providers
-    Provider   came, went, changed its claim             ->  those that claim the same name
+    Provider   came, went, changed its claim or record   ->  those that claim the same name
                came, went, became ready                  ->  its Tenant (counts, deletion guard)
     Secret     came, went, changed                       ->  the Providers that name it
     Namespace  changed its labels                        ->  the Providers in it whose Tenant selects by labels
@@ -44,7 +44,7 @@ class World:
                 # Index values come from the object alone, so that an object is found again where it was listed.
                 "Tenant": {"tenant-id": lambda obj: (tenant.effective_id(obj),)},
                 "Provider": {
-                    "tenant": lambda obj: (_tenant_ref(obj),),
+                    "tenant": lambda obj: () if (ref := _tenant_ref(obj)) is None else (ref,),
                     "claim": lambda obj: (provider.external_name(obj),),
                     "secret": _secrets,
                     "namespace": lambda obj: (obj.key.namespace,),
@@ -55,6 +55,8 @@ class World:
     def tenant_of(self, obj: Object[ProviderSpec]) -> tuple[str | None, Object[TenantSpec] | None]:
         """The name of the Tenant that a Provider belongs to (None without `tenantRef` and default tenant), and that Tenant."""
         ref = _tenant_ref(obj)
+        if ref is None:
+            return None, None
         if ref != UNSET:
             return ref, self.tenant(ref)
         found = self._default()
@@ -139,16 +141,17 @@ class World:
     def _wake_for_provider(self, change: Change) -> None:
         states = [obj for obj in (change.old, change.new) if obj is not None]
         if _claim_of(change.old) != _claim_of(change.new):
-            for claim in {provider.external_name(obj) for obj in states} - {None}:
-                self._wake_all(self.cache.find("claim", claim), but=change.key)
+            asked_for = {provider.external_name(obj) for obj in states}
+            for name in (asked_for | {obj.status.get("externalName") for obj in states}) - {None}:
+                self._wake_all(self.cache.find("claim", name), but=change.key)
         if _counted(change.old) != _counted(change.new):
             for owner in {owner.key: owner for obj in states if (owner := self.tenant_of(obj)[1])}.values():
                 self._recount(owner)
 
     def _recount(self, owner: Object[TenantSpec]) -> None:
         """Let the Tenant count again: at once where its total leaves or reaches 0 or a deletion waits, else soon."""
-        written = (owner.status.get("providers") or {}).get("total", 0)
-        if owner.deleting or bool(written) != self._has_dependents(owner):
+        written, left = (owner.status.get("providers") or {}).get("total", 0), self._has_dependents(owner)
+        if bool(written) != left or (owner.deleting and not left):
             self.queue.add(owner.key)
         else:
             self.queue.schedule(owner.key, COUNTS_EVERY_S)
@@ -167,10 +170,11 @@ class World:
                 self.queue.add(obj.key)
 
 
-def _tenant_ref(obj: Object[ProviderSpec]) -> str:
-    if isinstance(obj.spec, Invalid) or obj.spec.tenant_ref is None:
-        return UNSET
-    return obj.spec.tenant_ref.name
+def _tenant_ref(obj: Object[ProviderSpec]) -> str | None:
+    """The Tenant by name; of a spec that cannot be read the one that has been its owner so far, None if there is none."""
+    if isinstance(obj.spec, Invalid):
+        return next((str(owner["name"]) for owner in obj.owners if provider.is_tenant(owner)), None)
+    return UNSET if obj.spec.tenant_ref is None else obj.spec.tenant_ref.name
 
 
 def _secrets(obj: Object[ProviderSpec]) -> tuple[Hashable, ...]:
@@ -183,17 +187,20 @@ def _seen_by_providers(obj: Object[TenantSpec] | None) -> Hashable:
     """What a Provider's plan reads of its Tenant."""
     if obj is None:
         return None
+    readable = not isinstance(obj.spec, Invalid)
     allowed = None if isinstance(obj.spec, Invalid) else obj.spec.allowed_namespaces
-    return (obj.uid, obj.ready, obj.deleting, tenant.effective_id(obj), allowed and allowed.model_dump_json())
+    ready = (obj.ready, obj.condition("Ready"))
+    return (obj.uid, ready, obj.deleting, tenant.effective_id(obj), readable, allowed and allowed.model_dump_json())
 
 
 def _claim_of(obj: Object[ProviderSpec] | None) -> Hashable:
     """What others that claim the same name read of this one."""
     if obj is None:
         return None
-    paused = isinstance(obj.spec, Invalid) or (obj.spec.suspend, obj.spec.type)
+    spec = None if isinstance(obj.spec, Invalid) else (obj.spec.type, obj.spec.suspend, provider.refusal(obj) is None)
+    record = tuple(obj.status.get(field) for field in ("providerId", "externalName", "tenantId"))
     finalizer = provider.FINALIZER in obj.finalizers
-    return (obj.uid, obj.deleting, _tenant_ref(obj), provider.external_name(obj), paused, finalizer)
+    return (obj.uid, obj.deleting, _tenant_ref(obj), provider.external_name(obj), spec, finalizer, record)
 
 
 def _counted(obj: Object[ProviderSpec] | None) -> Hashable:

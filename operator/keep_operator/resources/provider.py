@@ -68,8 +68,8 @@ class ProviderSpec(Ruled):
     config: dict[str, JsonValue] | None = Field(
         default=None,
         max_length=64,
-        description="The provider's settings that are not secret, by field. Fields that are not named here are left "
-        "as they are.",
+        description="The provider's settings that are not secret, by field. What stands here replaces what the record "
+        "had.",
     )
     secrets: Annotated[Items[SecretEntry], AfterValidator(distinct_by("key"))] = Field(
         default=(),

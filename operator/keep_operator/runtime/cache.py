@@ -89,7 +89,8 @@ class Cache:
         old = self._objects[obj.key.kind].get(obj.key)
         if old is not None and old.uid != obj.uid and int(old.resource_version) > int(obj.resource_version):
             return None
-        self._removed[obj.key] = int(obj.resource_version)
+        versions = (obj.resource_version, old.resource_version if old is not None else "0")
+        self._removed[obj.key] = max(*map(int, versions), self._removed.get(obj.key, 0))
         self._removed.move_to_end(obj.key)
         if len(self._removed) > TOMBSTONES:
             self._removed.popitem(last=False)
@@ -105,8 +106,11 @@ class Cache:
         return self.remove(old) if old is not None else None
 
     def expect(self, uids: Iterable[str]) -> None:
-        """Call the cache warm once all of these objects have been seen, alive or deleted."""
-        self._awaited.update(uids - self._known() if isinstance(uids, set) else set(uids) - self._known())
+        """Call the cache warm once all of these objects have been seen, alive or deleted.
+
+        Asked again it counts anew: an object that was deleted before the watch began is never seen, nor expected then.
+        """
+        self._awaited = set(uids) - self._known()
         if not self._awaited:
             self._warm.set()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 # Seconds. A reconcile without a write takes well under a millisecond, one that waits for a slow API server some seconds.
@@ -56,9 +56,15 @@ class Metrics:
         """Note one request and how it was answered; 0 stands for no answer."""
         self.api_requests.labels(verb, resource, str(code)).inc()
 
-    def gauge(self, name: str, text: str, read: Callable[[], dict[str, float]], label: str = "kind") -> None:
-        """Publish a gauge whose values are read at each scrape; ``read`` gives them by the value of ``label``."""
-        self.registry.register(_Gauge(name, text, label, read))
+    def gauge(
+        self, name: str, text: str, read: Callable[[], dict[str, float]], label: str = "kind", *, counter: bool = False
+    ) -> None:
+        """Publish values that are read at each scrape; ``read`` gives them by the value of ``label``.
+
+        With ``counter`` they are published as something that only grows.
+        """
+        family = CounterMetricFamily if counter else GaugeMetricFamily
+        self.registry.register(_Gauge(name, text, label, read, family))
 
     def plain_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Publish a gauge without labels that is read at each scrape."""
@@ -70,12 +76,20 @@ class Metrics:
 
 
 class _Gauge(Collector):
-    def __init__(self, name: str, text: str, label: str, read: Callable[[], dict[str, float]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        label: str,
+        read: Callable[[], dict[str, float]],
+        family: type[GaugeMetricFamily | CounterMetricFamily],
+    ) -> None:
         self._name, self._text, self._label = name, text, label
         self._read = read
+        self._family = family
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+    def collect(self) -> list[Metric]:
+        family = self._family(self._name, self._text, labels=[self._label])
         for value, number in self._read().items():
             family.add_metric([value], number)
         return [family]

@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from keep_operator.resources.kinds import Key
@@ -108,7 +109,8 @@ class WorkQueue:
                 if waiter.done() and not waiter.cancelled():
                     self._wake(1)  # the turn was ours: pass it on
                 else:
-                    self._waiters.remove(waiter)
+                    with suppress(ValueError):  # it may have been passed over already, being cancelled
+                        self._waiters.remove(waiter)
                 raise
         while True:
             kind = self._round[0]
@@ -139,6 +141,11 @@ class WorkQueue:
         self.unschedule(key)
 
     @property
+    def is_open(self) -> bool:
+        """Whether workers get keys."""
+        return self._is_open
+
+    @property
     def depth(self) -> int:
         """How many keys wait for a worker."""
         return sum(map(len, self._lanes.values()))
@@ -149,13 +156,9 @@ class WorkQueue:
 
     def oldest_s(self) -> float:
         """How long the key that waits longest has waited, in seconds."""
-        heads = [
-            next(iter(part.values()))
-            for lane in self._lanes.values()
-            for part in (lane.urgent, lane.background)
-            if part
-        ]
-        return self._clock() - min(heads) if heads else 0.0
+        # Not only the heads: a key that has become urgent keeps its time, but stands behind those that were so before.
+        since = [at for lane in self._lanes.values() for part in (lane.urgent, lane.background) for at in part.values()]
+        return self._clock() - min(since) if since else 0.0
 
     def _lane(self, kind: str) -> _Lane:
         if kind not in self._lanes:

@@ -1,4 +1,4 @@
-"""The commands ``keep-operator sandbox start|stop|status|env|reset``."""
+"""The commands ``keep-operator sandbox run|start|prepare|stop|status|env|reset``."""
 
 import contextlib
 import signal
@@ -46,6 +46,15 @@ def start(foreground: bool, audit: bool) -> None:
             box.start(shown)
         _show_status(box)
         click.echo('Use it in this shell:  eval "$(keep-operator sandbox env)"')
+
+
+@sandbox.command()
+def run() -> None:
+    """Start everything and the operator, and show the sample story live; Ctrl-C ends all of it."""
+    with _failures(), ended_by_signals():
+        from keep_operator.sandbox import run as foreground  # noqa: PLC0415
+
+        foreground.run(_here())
 
 
 @sandbox.command()

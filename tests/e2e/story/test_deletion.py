@@ -142,7 +142,7 @@ def test_suspend_writes_nothing_but_honours_deletion(team: str, kube: Kube, name
     kube.await_ready(vm)
     kube.edit(vm, suspend=True, externalName="renamed")
     paused = eventually(lambda: kube.get(vm), lambda t: t.condition("Suspended"))
-    assert paused.condition("Ready") == ("True", "Ready")
+    assert paused.condition("Ready") == ("Unknown", "Suspended")
     assert [row["external_name"] for row in database.providers()] == ["vm"]
     kube.kubectl(
         "annotate",

@@ -12,10 +12,10 @@ In every state nothing may happen that must never happen (`simulated.Broken`). O
 come to an end, in whatever order they are taken (their graph has no cycle), and where they end all must be well.
 """
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -23,20 +23,22 @@ from pydantic import SecretStr
 from keep_operator.cluster.events import Subject
 from keep_operator.domain import tenant
 from keep_operator.domain.planning import Plan
-from keep_operator.errors import Conflict, KeepOperatorError, Unavailable
+from keep_operator.errors import Conflict, KeepOperatorError
 from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.provider import Providers
-from keep_operator.reconcile.shell import Report, Shell
+from keep_operator.reconcile.shell import Kind, Report, Shell
 from keep_operator.reconcile.tenant import Tenants
 from keep_operator.reconcile.world import World
 from keep_operator.resources import provider as provider_reader
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.shapes import Invalid
+from keep_operator.runtime.workqueue import WorkQueue
 from unit.builders import CLUSTER, NOW
 from unit.reconcile import simulated
 from unit.reconcile.simulated import FOREGROUND, Broken, Raw, Rows, Server
 
 T = TypeVar("T")
+Mark: TypeAlias = Hashable
 # A counterexample is longer than this many steps only if something is wrong with the exploration itself.
 STATES_LIMIT: Final = 400_000
 
@@ -49,29 +51,45 @@ class Edit:
     change: Callable[[Server], object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InFlight:
     """A plan that was made from ``raw`` and is not yet carried out."""
 
     raw: Raw
     plan: Plan[Any]
+    mark: Mark
 
 
-@dataclass(frozen=True)
-class State:
-    """Everything there is; ``story`` tells how it came to this."""
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The cluster, the rows and the cache; equal ones are one and the same scene, so they are compared by ``mark``."""
 
     server: Server
     rows: Rows
     cache: Mapping[Key, Raw]
+    mark: Mark
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything there is; ``story`` tells how it came to this.
+
+    ``looked`` is the object whose look led here; ``fruitless``: a write led here that was refused and changed nothing.
+    """
+
+    scene: Scene
     flying: Mapping[Key, InFlight]
     edits: tuple[int, ...]
     faults: int
     story: "Story | None" = None
-    # It was reached by a write that was refused and changed nothing: back-off, not progress.
-    fruitless: bool = False
-    # The object that was just looked at.
     looked: Key | None = None
+    fruitless: bool = False
+
+    @property
+    def mark(self) -> Mark:
+        """Equal for states that are the same, however they came about."""
+        flying = tuple(sorted((key, flight.mark) for key, flight in self.flying.items()))
+        return self.scene.mark, flying, self.edits, self.faults
 
 
 @dataclass(frozen=True)
@@ -90,12 +108,20 @@ class Story:
         return "\n".join(f"  {number}. {step}" for number, step in enumerate(reversed(steps), 1))
 
 
-class _NoQueue:
-    """The exploration takes every order itself."""
+class _NoQueue(WorkQueue):
+    """Wakes nobody: the exploration takes every order itself."""
 
-    def add(self, key: Key, *, urgent: bool = True) -> None: ...
-    def schedule(self, key: Key, delay_s: float, *, urgent: bool = False) -> None: ...
-    def forget(self, key: Key) -> None: ...
+    def __init__(self) -> None:
+        super().__init__(clock=lambda: 0.0)
+
+    def add(self, key: Key, *, urgent: bool = True) -> None:
+        pass
+
+    def schedule(self, key: Key, delay_s: float, *, urgent: bool = False) -> None:
+        pass
+
+    def retry(self, key: Key, *, at_least_s: float = 0.0) -> float:
+        raise AssertionError(f"a reconcile of {key} failed")
 
 
 class _NoRecorder:
@@ -122,18 +148,18 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("something waited")
 
 
-def operator(server: Server, rows: Rows, cache: Mapping[Key, Raw], queue: Any = None) -> Shell:
+def operator(server: Server, rows: Rows, cache: Mapping[Key, Raw]) -> Shell:
     """The operator as it is with this cache."""
-    world = World(queue or _NoQueue(), "keep")
+    world = World(_NoQueue(), "keep")
     for key, raw in cache.items():
         world.cache.put(simulated.parse(key.kind, raw))
     given: dict[str, Any] = {"world": world, "cluster": server, "engine": rows, "cluster_id": CLUSTER}
     resync = timedelta(minutes=10)
     tenants = Tenants(**given, runtime="builtin", resync=resync, clock=lambda: 0.0)
-    if queue is None:  # time stands still here: no counts are due but those that leave or reach 0
-        tenants._counted_at = {obj.uid: (obj.status.get("providers"), 0.0) for obj in world.cache.all("Tenant")}
+    # Time stands still here: no counts are due but those that leave or reach 0.
+    tenants._counted = {obj.uid: (obj.status.get("providers"), 0.0, 0.0) for obj in world.cache.all("Tenant")}
     secrets = SecretReader(cast(Any, server), cast(Any, _Secrets(server)), SecretStr("k" * 44))
-    kinds = {
+    kinds: dict[str, Kind] = {
         "Tenant": tenants,
         "Provider": Providers(**given, secrets=secrets, resync=resync, namespace_labels=lambda _: {}),
     }
@@ -161,7 +187,13 @@ class Exploration:
     late: bool = False
     states: int = 0
     ends: int = 0
-    _texts: dict[int, tuple[Raw, str]] = field(default_factory=dict)
+    _raws: dict[str, Raw] = field(default_factory=dict)
+    _known: dict[int, tuple[Raw, Raw]] = field(default_factory=dict)
+    _marks: dict[Any, int] = field(default_factory=dict)
+    _scenes: dict[Mark, Scene] = field(default_factory=dict)
+    _looks: dict[Mark, dict[Key, InFlight]] = field(default_factory=dict)
+    _acts: dict[Mark, tuple[Scene, str]] = field(default_factory=dict)
+    _version: int = 1_000_000
 
     def run(self, server: Server, rows: Rows) -> None:
         """Explore; raises AssertionError with the story of what went wrong.
@@ -169,32 +201,30 @@ class Exploration:
         Depth first along the operator's own steps, so that a state met again on the way to itself is a circle; what
         edits and faults lead to is put aside for later.
         """
-        pending = [State(server, rows, dict(server.objects), {}, tuple(range(len(self.edits))), self.faults)]
-        done: dict[Any, bool] = {}
+        scene = self._scene(server, rows, dict(server.objects))
+        pending = [State(scene, {}, tuple(range(len(self.edits))), self.faults)]
+        done: dict[Mark, bool] = {}
         with simulated.in_place_of_the_store(lambda: UUID(int=0)):
             while pending:
                 state = pending.pop()
-                mark = self._fingerprint(state)
-                if mark in done:
+                if state.mark in done:
                     continue
-                done[mark] = False
-                path = [(mark, self._enter(state, pending))]
+                done[state.mark] = False
+                path = [(state, self._enter(state, pending))]
                 while path:
-                    mark, steps = path[-1]
+                    at, steps = path[-1]
                     after = next(steps, None)
                     if after is None:
-                        done[mark] = True
+                        done[at.mark] = True
                         path.pop()
-                        continue
-                    after_mark = self._fingerprint(after)
-                    if after_mark not in done:
-                        done[after_mark] = False
-                        path.append((after_mark, self._enter(after, pending)))
-                    elif not done[after_mark] and not after.fruitless:
-                        raise AssertionError(f"the operator runs in a circle:\n{after.story}")
+                    elif after.mark not in done:
+                        done[after.mark] = False
+                        path.append((after, self._enter(after, pending)))
+                    elif not done[after.mark]:
+                        self._check_circle(after, [each for each, _ in path])
 
     def _enter(self, state: State, pending: list[State]) -> Iterator[State]:
-        """The operator's own steps from a state; where there are none, all must be well."""
+        """The operator's own steps from a state; where none leads anywhere, all must be well."""
         self.states += 1
         if self.states > STATES_LIMIT:
             raise AssertionError("too many states; give fewer edits")
@@ -207,199 +237,167 @@ class Exploration:
 
     def _progress(self, after: State) -> bool:
         """Whether a step leads anywhere: not if what a look decides is refused as long as nobody else does anything."""
-        if after.looked is None:
-            return True
-        acted = self._act(after, after.looked)
-        return acted is not None and not acted.fruitless
+        return after.looked is None or not self._act(after, after.looked).fruitless
+
+    @staticmethod
+    def _check_circle(again: State, path: list[State]) -> None:
+        """A circle of writes never ends; one in which a write is refused waits for somebody else."""
+        begin = next(number for number, state in enumerate(path) if state.mark == again.mark)
+        if not again.fruitless and not any(state.fruitless for state in path[begin + 1 :]):
+            raise AssertionError(f"the operator runs in a circle:\n{again.story}")
+
+    def _check_end(self, state: State) -> None:
+        server, rows = state.scene.server, state.scene.rows
+        try:
+            simulated.check_rows(rows, server)
+            for key in server.objects:
+                check_rest(key, server, rows)
+        except Broken as broken:
+            raise AssertionError(f"{broken}\n{state.story}") from None
+
+    # Steps.
 
     def _meddling(self, state: State) -> Iterator[State]:
         """What people and misfortune may do."""
         if len(self.edits) - len(state.edits) < self.budget:
             for number in state.edits:
-                if (edited := self._edit(state, number)) is not None:
-                    yield edited
+                server = self._fork(state)
+                if self.edits[number].change(server) is not False:
+                    left = tuple(each for each in state.edits if each != number)
+                    yield State(
+                        self._scene(server, _rows(server), self._told(state, server)),
+                        state.flying,
+                        left,
+                        state.faults,
+                        Story(self.edits[number].name, state.story),
+                    )
         if state.faults:
             if state.flying:
-                yield self._crash(state)
-            for key in state.flying:
-                if (lost := self._act(state, key, lose_answer=True)) is not None:
-                    yield lost
+                scene = self._scene(state.scene.server, state.scene.rows, state.scene.server.objects)
+                story = Story("the operator is killed and starts again", state.story)
+                yield State(scene, {}, state.edits, state.faults - 1, story)
+            for key, flight in state.flying.items():
+                if flight.plan.actions:
+                    yield self._act(state, key, lose_answer=True)
 
     def _own(self, state: State) -> Iterator[State]:
         """The steps that need nobody."""
-        for key in state.server.objects.keys() | state.cache.keys():
-            if state.cache.get(key) is not state.server.objects.get(key):
-                yield self._deliver(state, key)
-        if (collected := self._collect(state)) is not None:
-            yield collected
-        shell = operator(state.server, state.rows, state.cache)
-        for key in state.cache:
-            if key not in state.flying and (looked := self._look(state, key, shell)) is not None:
-                yield looked
+        server, rows, cache = state.scene.server, state.scene.rows, state.scene.cache
+        for key in server.objects.keys() | cache.keys():
+            if cache.get(key) is not server.objects.get(key):
+                learnt = {name: raw for name, raw in cache.items() if name != key}
+                if key in server.objects:
+                    learnt[key] = server.objects[key]
+                yield self._after(state, self._scene(server, rows, learnt), f"the cache learns of {key}")
+        collected = self._fork(state)
+        collected.collect()
+        if collected.objects != server.objects:
+            scene = self._scene(collected, _rows(collected), self._told(state, collected))
+            yield self._after(state, scene, "garbage collection")
+        for key, flight in self._decisions(state.scene).items():
+            if key not in state.flying:
+                what = ", ".join(type(action).__name__ for action in flight.plan.actions)
+                step = f"a look at {key} decides: {what or f'report {_ready(flight.plan.status)}'}"
+                flying = {**state.flying, key: flight}
+                yield replace(state, flying=flying, story=Story(step, state.story), looked=key, fruitless=False)
         for key in state.flying:
-            if (acted := self._act(state, key)) is not None:
-                yield acted
+            yield self._act(state, key)
 
-    def _edit(self, state: State, number: int) -> State | None:
-        server = self._fork(state)
-        if self.edits[number].change(server) is False:
-            return None
-        left = tuple(each for each in state.edits if each != number)
-        return self._told(
-            replace(
-                state,
-                server=server,
-                rows=_rows(server),
-                fruitless=False,
-                looked=None,
-                edits=left,
-                story=Story(self.edits[number].name, state.story),
-            )
+    def _decisions(self, scene: Scene) -> dict[Key, InFlight]:
+        """What a look at each object would decide now; objects with nothing left to do are left out."""
+        if (known := self._looks.get(scene.mark)) is not None:
+            return known
+        shell = operator(scene.server, scene.rows, scene.cache)
+        decisions = self._looks[scene.mark] = {}
+        for key, raw in scene.cache.items():
+            obj = shell._world.cache.get(key)
+            if obj is not None:
+                kind = shell._kinds[key.kind]
+                plan = kind.plan(finish(kind.observe(obj)), NOW)
+                if plan.actions or (plan.status is not None and plan.status != obj.status):
+                    decisions[key] = InFlight(raw, plan, (id(raw), self._marked(repr(plan))))
+        return decisions
+
+    def _act(self, state: State, key: Key, *, lose_answer: bool = False) -> State:
+        flight, scene = state.flying[key], state.scene
+        step = f"what was decided for {key} is carried out{', but the answer is lost' * lose_answer}"
+        mark = (scene.mark, key, flight.mark, lose_answer)
+        if mark not in self._acts:
+            try:
+                self._acts[mark] = self._carried_out(state, key, flight, lose_answer)
+            except Broken as broken:
+                raise AssertionError(f"{broken}\n{Story(step, state.story)}") from None
+        after, end = self._acts[mark]
+        return State(
+            after,
+            {name: each for name, each in state.flying.items() if name != key},
+            state.edits,
+            state.faults - lose_answer,
+            Story(f"{step}: {end}", state.story),
+            fruitless=after is scene,
         )
 
-    def _told(self, state: State) -> State:
-        return state if self.late else replace(state, cache=dict(state.server.objects))
-
-    def _crash(self, state: State) -> State:
-        story = Story("the operator is killed and starts again", state.story)
-        return replace(
-            state,
-            cache=dict(state.server.objects),
-            flying={},
-            fruitless=False,
-            looked=None,
-            faults=state.faults - 1,
-            story=story,
-        )
-
-    def _deliver(self, state: State, key: Key) -> State:
-        cache = {name: raw for name, raw in state.cache.items() if name != key}
-        if key in state.server.objects:
-            cache[key] = state.server.objects[key]
-        return replace(
-            state, fruitless=False, looked=None, cache=cache, story=Story(f"the cache learns of {key}", state.story)
-        )
-
-    def _collect(self, state: State) -> State | None:
-        server = self._fork(state)
-        server.collect()
-        if server.objects == state.server.objects:
-            return None
-        return self._told(
-            replace(
-                state,
-                server=server,
-                fruitless=False,
-                looked=None,
-                rows=_rows(server),
-                story=Story("garbage collection", state.story),
-            )
-        )
-
-    def _look(self, state: State, key: Key, shell: Shell) -> State | None:
-        obj = shell._world.cache.get(key)
-        if obj is None:
-            return None
-        kind = shell._kinds[key.kind]
-        plan = kind.plan(finish(kind.observe(obj)), NOW)
-        if not plan.actions and (plan.status is None or plan.status == obj.status):
-            return None
-        what = ", ".join(type(action).__name__ for action in plan.actions) or f"report {_ready(plan.status)}"
-        flying = {**state.flying, key: InFlight(state.cache[key], plan)}
-        story = Story(f"a look at {key} decides: {what}", state.story)
-        return replace(state, flying=flying, story=story, looked=key, fruitless=False)
-
-    def _act(self, state: State, key: Key, *, lose_answer: bool = False) -> State | None:
-        flight = state.flying[key]
-        if lose_answer and not flight.plan.actions:
-            return None
+    def _carried_out(self, state: State, key: Key, flight: InFlight, lose_answer: bool) -> tuple[Scene, str]:
         server = self._fork(state)
         rows = _rows(server)
         made = rows.made + 1
         simulated.set_new_id(lambda: UUID(int=made))
         rows.lost_answers = int(lose_answer)
-        shell = operator(server, rows, state.cache)
-        story = Story(
-            f"what was decided for {key} is carried out{', but the answer is lost' * lose_answer}", state.story
-        )
-        try:
-            end = finish(_carry_out(shell, key, flight))
-        except Broken as broken:
-            raise AssertionError(f"{broken}\n{story}") from None
+        shell = operator(server, rows, state.scene.cache)
+        end = finish(_carry_out(shell, key, flight))
         rows.lost_answers = 0
-        if rows.providers.keys() - state.rows.providers.keys():
+        if rows.providers.keys() - state.scene.rows.providers.keys():
             rows.made = made
+        if not self.late:
+            return self._scene(server, rows, server.objects), end
         cache = {}
-        for name in state.cache.keys() | {key}:
-            known = shell._world.cache.get(name)
+        for name in state.scene.cache.keys() | {key}:
+            known, newest = shell._world.cache.get(name), server.objects.get(name)
             if known is not None:
-                newest = server.objects.get(name)
-                same = newest is not None and newest["metadata"]["resourceVersion"] == known.resource_version
-                cache[name] = newest if same and newest is not None else state.cache[name]
-        same_rows = (rows.providers, rows.tenants) == (state.rows.providers, state.rows.tenants)
-        return self._told(
-            replace(
-                state,
-                server=server,
-                rows=rows,
-                cache=cache,
-                flying={name: each for name, each in state.flying.items() if name != key},
-                faults=state.faults - lose_answer,
-                fruitless=same_rows and server.objects == state.server.objects and cache == state.cache,
-                looked=None,
-                story=replace(story, step=f"{story.step}: {end}"),
-            )
-        )
+                written = newest is not None and newest["metadata"]["resourceVersion"] == known.resource_version
+                cache[name] = newest if written and newest is not None else state.scene.cache[name]
+        return self._scene(server, rows, cache), end
 
-    def _check_end(self, state: State) -> None:
-        try:
-            simulated.check_rows(state.rows, state.server)
-            for key in state.server.objects:
-                _check_rest(key, state.server, state.rows)
-        except Broken as broken:
-            raise AssertionError(f"{broken}\n{state.story}") from None
+    @staticmethod
+    def _after(state: State, scene: Scene, step: str) -> State:
+        return replace(state, scene=scene, story=Story(step, state.story), looked=None, fruitless=False)
 
-    # What makes two states the same.
-
-    def _fingerprint(self, state: State) -> Any:
-        objects = tuple(sorted(self._text(key, raw) for key, raw in state.server.objects.items()))
-        cached = tuple(
-            sorted(self._text(key, raw) for key, raw in state.cache.items() if state.server.objects.get(key) is not raw)
-        )
-        gone = tuple(sorted(key for key in state.server.objects if key not in state.cache))
-        flying = tuple(
-            sorted(
-                (
-                    key,
-                    self._text(key, flight.raw),
-                    state.server.objects.get(key) is flight.raw,
-                    state.cache.get(key) is flight.raw,
-                    repr(flight.plan),
-                )
-                for key, flight in state.flying.items()
-            )
-        )
-        rows = (
-            tuple(sorted(map(repr, state.rows.providers.values()))),
-            tuple(sorted(map(repr, state.rows.tenants.values()))),
-        )
-        return hash((objects, cached, gone, flying, rows, state.edits, state.faults)), objects, flying, rows, cached
-
-    def _text(self, key: Key, raw: Raw) -> str:
-        known = self._texts.get(id(raw))
-        if known is None:
-            metadata = {name: value for name, value in raw["metadata"].items() if name != "resourceVersion"}
-            known = raw, f"{key} {metadata} {raw['spec']} {raw['status']}"
-            self._texts[id(raw)] = known
-        return known[1]
+    def _told(self, state: State, server: Server) -> Mapping[Key, Raw]:
+        return state.scene.cache if self.late else server.objects
 
     def _fork(self, state: State) -> Server:
-        server = state.server.fork()
-        rows = replace(
-            state.rows, tenants=dict(state.rows.tenants), providers=dict(state.rows.providers), server=server
-        )
-        server.rows = rows
+        self._version += 1_000
+        server, rows = state.scene.server, state.scene.rows
+        server = replace(server, objects=dict(server.objects), version=self._version)
+        server.rows = replace(rows, tenants=dict(rows.tenants), providers=dict(rows.providers), server=server)
         return server
+
+    # What makes two states the same. Resource versions do not: equal objects are given the same one.
+
+    def _scene(self, server: Server, rows: Rows, cache: Mapping[Key, Raw]) -> Scene:
+        server.objects = {key: self._one(key, raw) for key, raw in server.objects.items()}
+        cache = {key: self._one(key, raw) for key, raw in cache.items()}
+        mark = self._marked(
+            (
+                tuple(sorted((key, id(raw)) for key, raw in server.objects.items())),
+                tuple(sorted((key, id(raw)) for key, raw in cache.items())),
+                tuple(sorted(repr(row) for row in rows.providers.values())),
+                tuple(sorted(repr(row) for row in rows.tenants.values())),
+                (rows.made, server.uids),
+            )
+        )
+        return self._scenes.setdefault(mark, Scene(server, rows, cache, mark))
+
+    def _one(self, key: Key, raw: Raw) -> Raw:
+        known = self._known.get(id(raw))
+        if known is None:
+            metadata = {name: value for name, value in raw["metadata"].items() if name != "resourceVersion"}
+            text = f"{key} {metadata} {raw['spec']} {raw['status']}"
+            known = self._known[id(raw)] = (raw, self._raws.setdefault(text, raw))
+        return known[1]
+
+    def _marked(self, what: Any) -> int:
+        return self._marks.setdefault(what, len(self._marks))
 
 
 async def _carry_out(shell: Shell, key: Key, flight: InFlight) -> str:
@@ -432,7 +430,7 @@ def _ready(status: Mapping[str, Any] | None) -> str:
     return next((f"{each['status']} {each['reason']}" for each in conditions if each["type"] == "Ready"), "nothing")
 
 
-def _check_rest(key: Key, server: Server, rows: Rows) -> None:
+def check_rest(key: Key, server: Server, rows: Rows) -> None:
     """An object at rest is Ready, or the reason that it gives is true."""
     obj = server.find(key)
     assert obj is not None
@@ -479,6 +477,3 @@ def _dependents(key: Key, server: Server) -> bool:
         isinstance(obj.spec, Invalid) or (obj.spec.tenant_ref.name if obj.spec.tenant_ref else "keep") == key.name
         for obj in server.all("Provider")
     )
-
-
-__all__ = ["Edit", "Exploration", "Unavailable", "finish", "operator"]

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from unittest import mock
 from uuid import UUID
 
@@ -245,7 +245,7 @@ async def _transaction(rows: Rows) -> AsyncIterator[Rows]:
 
 def set_new_id(new_id: Callable[[], UUID]) -> None:
     """Where the ids of new rows come from."""
-    _Providers.new_id = staticmethod(new_id)  # type: ignore[assignment]
+    _Providers.new_id = staticmethod(new_id)  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
@@ -469,7 +469,8 @@ class Server:
 
     def _check_status(self, key: Key, old: Raw, changes: Raw) -> None:
         status = _merged(old["status"], changes)
-        read = shapes.parse(ProviderStatus if key.kind == "Provider" else TenantStatus, status, "status")
+        shape: type[ProviderStatus] | type[TenantStatus] = ProviderStatus if key.kind == "Provider" else TenantStatus
+        read = cast(ProviderStatus | TenantStatus | Invalid, shapes.parse(shape, status, "status"))
         if isinstance(read, Invalid):
             raise Broken(f"{key}: the API server would refuse this status: {read}")
         for each in read.conditions:

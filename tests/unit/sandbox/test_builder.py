@@ -11,7 +11,7 @@ from keep_operator.errors import Refused, Unavailable
 from keep_operator.sandbox import builder, recipe
 from keep_operator.sandbox.display import Step
 from keep_operator.sandbox.recipe import Site, Stage
-from unit.sandbox.recorder import Recorder, Silent
+from unit.sandbox.recorder import Recorder
 
 pytestmark = pytest.mark.unit
 
@@ -114,7 +114,7 @@ def test_a_program_that_does_not_run_is_not_kept(steps: Steps) -> None:
 def test_a_disk_that_is_full_in_the_middle_is_named(steps: Steps) -> None:
     """The error says what is full and how to use another disk."""
     steps.trouble["fetch"] = OSError(28, "No space left on device")
-    with pytest.raises(Unavailable, match="the disk is full.*XDG_CACHE_HOME"):
+    with pytest.raises(Unavailable, match=r"the disk is full.*XDG_CACHE_HOME"):
         builder.ensure(Recorder())
 
 
@@ -133,6 +133,6 @@ def test_too_little_disk_is_refused_before_anything_is_fetched(tmp_path: Path, m
     """Half a build that fails on a full disk helps nobody."""
     (tmp_path / "os-release").write_text(BOOKWORM)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12, 10**9))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
     with pytest.raises(Refused, match=r"needs about 3 GB in .* and 1\.0 GB are free"):
         builder.check_machine(tmp_path / "cache", tmp_path / "os-release")

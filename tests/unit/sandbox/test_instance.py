@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from keep_operator.sandbox.instance import Sandbox
 from keep_operator.sandbox.options import Options
 from keep_operator.sandbox.source import Programs
 from keep_operator.sandbox.state import State
-from unit.sandbox.recorder import Recorder
+from unit.sandbox.recorder import Recorder, Silent
 
 pytestmark = pytest.mark.unit
 
@@ -50,7 +51,7 @@ def test_the_environment_survives_a_shell_whatever_the_folder_is_called(
     said = subprocess.run(["sh", "-c", script, "sh", box.exports()], capture_output=True, text=True, check=True)
     config, url, path = said.stdout.splitlines()
     assert config == str(folder / "admin.kubeconfig")
-    assert url == "postgresql://keep_operator:p%40ss/word@127.0.0.1:5555/keep_operator"
+    assert url == "postgresql://keep_operator:p%40ss%2Fword@127.0.0.1:5555/keep_operator"
     assert path == f"{folder}/bin:{os.environ['PATH']}"
 
 
@@ -101,7 +102,7 @@ def test_stopping_and_resetting_what_never_was_is_no_error(tmp_path: Path) -> No
 )
 def test_a_folder_does_not_change_its_kind_by_accident(next_one: State, tmp_path: Path) -> None:
     """Data of another cluster or a newer version is neither misread nor silently left behind."""
-    with pytest.raises(Refused, match="made with Kubernetes 1.36.*sandbox reset"):
+    with pytest.raises(Refused, match=r"made with Kubernetes 1\.36.*sandbox reset"):
         PLAIN.check_successor(tmp_path, next_one)
 
 
@@ -113,7 +114,7 @@ def test_an_upgrade_and_another_database_are_fine(tmp_path: Path) -> None:
 def test_a_state_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Nobody meets a traceback for a file that was cut short."""
     (tmp_path / "state.json").write_text("{")
-    with pytest.raises(Refused, match="state.json cannot be read"):
+    with pytest.raises(Refused, match=r"state\.json cannot be read"):
         states.read(tmp_path / "state.json")
 
 
@@ -139,28 +140,16 @@ def test_a_given_database_that_does_not_answer_is_refused_without_its_password(t
 def test_a_half_of_the_start_that_fails_ends_the_other() -> None:
     """When PostgreSQL cannot start, nobody waits for the API server; the true reason is what is shown."""
 
-    def fails(ended: object) -> None:
+    def fails(ended: threading.Event) -> None:
         raise Unavailable("SandboxProcessDied", "no disk")
 
+    def waits(ended: threading.Event) -> None:
+        tick = instance._ticking(Silent(), ended)
+        while True:
+            tick()
+
     with pytest.raises(Unavailable, match="no disk"):
-        instance._side_by_side([fails, lambda ended: _until(ended.is_set)])
-
-
-def _until(ended: object) -> None:
-    assert callable(ended)
-    tick = instance._ticking(_Quiet(), _Always(ended))
-    while True:
-        tick()
-
-
-class _Quiet:
-    def tick(self, note: str = "") -> None:
-        pass
-
-
-class _Always:
-    def __init__(self, ended: object) -> None:
-        self.is_set = ended
+        instance._side_by_side([fails, waits])
 
 
 def test_options_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,8 +20,10 @@ LONG = timedelta(seconds=30)
 
 
 @pytest.fixture
-def roster(tmp_path: Path) -> Roster:
-    return Roster(tmp_path / "processes.json")
+def roster(tmp_path: Path) -> Iterator[Roster]:
+    roster = Roster(tmp_path / "processes.json")
+    yield roster
+    roster.stop_all()
 
 
 def shell(tmp_path: Path, script: str, name: str = "server", grace_s: float = 30, rank: int = 0) -> Command:
@@ -52,17 +55,15 @@ def test_a_later_command_finds_what_an_earlier_one_started(roster: Roster, tmp_p
 
 def test_a_stranger_with_the_same_id_is_never_signalled(roster: Roster, tmp_path: Path) -> None:
     """The machine gives the ids of dead processes to new ones: here a stranger has it."""
-    mine = roster.start(shell(tmp_path, "exec sleep 600"))
-    with subprocess.Popen(["sleep", "600"]) as stranger:
-        recorded = mine.model_copy(update={"name": "old", "pid": stranger.pid})
-        assert not recorded.alive
-        recorded.send(signal.SIGKILL)
-        roster._write([*roster.all(), recorded])
-        roster.stop("old")
-        assert roster.find("old") is None
-        assert stranger.poll() is None
-        stranger.kill()
-    roster.stop("server")
+    stranger = roster.start(shell(tmp_path, "exec sleep 600", name="stranger"))
+    recorded = stranger.model_copy(update={"name": "old", "began_tick": stranger.began_tick - 100})
+    assert not recorded.alive
+    recorded.send(signal.SIGKILL)
+    roster._write([*roster.all(), recorded])
+    roster.stop("old")
+    assert roster.find("old") is None
+    assert stranger.alive
+    roster.stop("stranger")
 
 
 def test_a_record_of_another_boot_means_nothing(roster: Roster, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_servers_stop_in_the_order_of_their_rank(roster: Roster, tmp_path: Path)
 def test_waiting_for_a_server_that_dies_shows_why(roster: Roster, tmp_path: Path) -> None:
     """Nobody waits two minutes for a server that has ended at once; the end of its log is the error."""
     roster.start(shell(tmp_path, "seq 100; echo the disk is on fire >&2; exit 1"))
-    with pytest.raises(Unavailable, match="server ended before it answered(?s:.*)the disk is on fire") as caught:
+    with pytest.raises(Unavailable, match=r"server ended before it answered(?s:.*)the disk is on fire") as caught:
         roster.wait_until(lambda: False, watching=["server"], within=LONG, what="it answered")
     assert "\n50\n" not in caught.value.message
 
@@ -145,6 +146,7 @@ def test_a_damaged_roster_is_not_taken_for_an_empty_one(roster: Roster) -> None:
     roster.path.write_text('{"processes": [{"na')
     with pytest.raises(Unavailable, match="left-over processes"):
         roster.all()
+    roster.path.unlink()
 
 
 def test_servers_do_not_inherit_the_users_credentials(

@@ -44,7 +44,7 @@ def place(tmp_path: Path) -> recipe.Site:
 def test_a_command_that_fails_shows_the_end_of_what_it_said(place: recipe.Site) -> None:
     """The reason stands on the screen, the whole story in the log."""
     script = "seq 100; echo the reason >&2; exit 7"
-    with pytest.raises(Unavailable, match="`sh` ended with 7:\n(?s:.*)the reason") as caught:
+    with pytest.raises(Unavailable, match=r"`sh` ended with 7:\n(?s:.*)the reason") as caught:
         recipe.run(place, Silent(), ["sh", "-c", script])
     assert "\n50\n" not in caught.value.message
     assert "\n50\n" in place.log.read_text()

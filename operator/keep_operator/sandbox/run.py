@@ -1,0 +1,181 @@
+"""`make run`: the sandbox, the operator in it, and the sample story, all of it gone with Ctrl-C."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from keep_operator.cluster import access, connection
+from keep_operator.cluster.client import Cluster
+from keep_operator.errors import Unavailable
+from keep_operator.resources.kinds import Resource
+from keep_operator.sandbox import display, screen
+from keep_operator.sandbox.display import Display, Step
+from keep_operator.sandbox.instance import Sandbox
+from keep_operator.sandbox.processes import Command, bare_environment
+from keep_operator.sandbox.story import NAMESPACE, Story
+
+NAME: Final = "operator"
+RANK: Final = 10  # stops before the servers that it uses
+USUAL_CRDS: Final = timedelta(seconds=3)
+USUAL_START: Final = timedelta(seconds=3)
+START_LIMIT: Final = timedelta(seconds=90)  # for a machine under load
+CLUSTER_ROLES: Final = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+BINDINGS: Final = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+
+
+class Operator:
+    """The operator's process in a sandbox, under its own account and rights."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self._box = box
+        self._log = box.logs / "operator.log"
+
+    def start(self) -> None:
+        """Starts it anew; its log begins anew too."""
+        self._log.unlink(missing_ok=True)
+        environment = {
+            **bare_environment(),
+            **self._box.environment(),
+            "KUBECONFIG": str(self._box.kubeconfig("operator")),
+            "KEEP_OPERATOR_HEALTH_PORT": "0",
+            "KEEP_OPERATOR_LOG_FORMAT": "json",
+        }
+        argv = [sys.executable, "-m", "keep_operator", "operate"]
+        self._box.roster.start(Command(NAME, argv, self._log, cwd=self._box.folder, environment=environment, rank=RANK))
+
+    def await_ready(self) -> str:
+        """The URL of its pages once `/readyz` says so; raises Unavailable with what it says instead."""
+        end, page = time.monotonic() + START_LIMIT.total_seconds(), ""
+        while time.monotonic() < end:
+            if (trouble := self.trouble()) is not None:
+                raise Unavailable("SandboxProcessDied", trouble)
+            if (found := re.search(r'"port": (\d+)', self._text())) is not None:
+                url = f"http://127.0.0.1:{found[1]}"
+                ready, page = _read(f"{url}/readyz")
+                if ready:
+                    return url
+            time.sleep(0.05)
+        raise Unavailable("SandboxProcessDied", f"the operator does not become ready:\n{page or self._text()[-1500:]}")
+
+    def trouble(self) -> str | None:
+        """Why it does not run any more, None while it does."""
+        if self._box.roster.running(NAME):
+            return None
+        return f"the operator has ended; the end of {self._log}:\n{self._text()[-1500:]}"
+
+    def _text(self) -> str:
+        try:
+            return self._log.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+class Relay:
+    """A display that can be exchanged for another: bars while things start, plain lines around the live table."""
+
+    def __init__(self, inner: Display) -> None:
+        self.inner = inner
+
+    def say(self, text: str) -> None:
+        """Shows one line."""
+        self.inner.say(text)
+
+    def step(self, title: str, usual: timedelta | None = None) -> AbstractContextManager[Step]:
+        """Shows a piece of work from its beginning to its end."""
+        return self.inner.step(title, usual)
+
+
+def run(box: Sandbox) -> None:
+    """Everything from nothing to a cluster that shows the story, then stays until it is interrupted."""
+    began = time.monotonic()
+    with ExitStack() as bars:
+        relay = Relay(bars.enter_context(display.opened()))
+        with box.attended(relay):
+            with relay.step("Installing the CRDs", USUAL_CRDS):
+                _install(box)
+            operator = Operator(box)
+            with relay.step("Starting the operator", USUAL_START):
+                operator.start()
+                url = operator.await_ready()
+            relay.say(f"Up after {time.monotonic() - began:.0f} s.")
+            bars.close()
+            relay.inner = display.Lines(sys.stderr)
+            asyncio.run(_tell(box, operator, url))
+
+
+async def _tell(box: Sandbox, operator: Operator, url: str) -> None:
+    async with Cluster(_admin(box)) as cluster:
+        with screen.opened() as shown:
+            story = Story(cluster, shown, alive=operator.trouble)
+            took = await story.play()
+            shown.chapter(f"All is Ready; the operator took {took.total_seconds():.1f} s for the whole story.")
+            for line in _next(box, url):
+                shown.say(line)
+            await story.follow()
+
+
+def _install(box: Sandbox) -> None:
+    """CRDs as a user would install them, and the operator's rights."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keep_operator", "crds", "apply", "--kubeconfig", str(box.kubeconfig())],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if done.returncode:
+        raise Unavailable("SandboxProcessDied", f"the CRDs could not be installed: {done.stderr.strip()}")
+
+    async def grant() -> None:
+        async with Cluster(_admin(box)) as cluster:
+            for resource, manifest in (
+                (CLUSTER_ROLES, access.cluster_role()),
+                (BINDINGS, access.binding("keep-operator")),
+            ):
+                await cluster.apply(resource, None, manifest["metadata"]["name"], manifest, force=True)
+
+    asyncio.run(grant())
+
+
+def _admin(box: Sandbox) -> connection.Connection:
+    return connection.load({"KUBECONFIG": str(box.kubeconfig())})
+
+
+def _next(box: Sandbox, url: str) -> list[str]:
+    """What to try next, in a second terminal."""
+    here = Path.cwd()
+    folder = box.folder.relative_to(here) if box.folder.is_relative_to(here) else box.folder
+    program = Path(sys.executable).parent / "keep-operator"
+    program = program.relative_to(here) if program.is_relative_to(here) else program
+    return [
+        "Try next, in a second terminal:",
+        f'  eval "$({program} sandbox env)"',
+        "  kubectl get keep -A",
+        f"  kubectl describe providers.keep-operator.dev victoriametrics -n {NAMESPACE}",
+        "  kubectl delete tenant platform --wait=false        # held while Providers need it; what does it say?",
+        f"  kubectl delete providers.keep-operator.dev --all -n {NAMESPACE}",
+        f"  curl -s {url}/readyz {url}/metrics",
+        f"  tail -f {folder}/logs/operator.log",
+        "This table stays live. Ctrl-C ends everything.",
+    ]
+
+
+def _read(url: str) -> tuple[bool, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback address
+            return True, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return False, error.read().decode()
+    except OSError:
+        return False, ""

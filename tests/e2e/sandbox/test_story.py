@@ -1,0 +1,74 @@
+"""`make run` as a newcomer sees it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from e2e.cluster import eventually
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """`keep-operator sandbox run` in a folder of its own, and the file with what it prints."""
+    printed = tmp_path / "printed"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}
+    environment["KEEP_OPERATOR_SANDBOX_DIR"] = str(tmp_path / "sandbox")
+    with printed.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "keep_operator", "sandbox", "run"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            text=True,
+        )
+        yield process, printed
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def _of(folder: Path) -> list[psutil.Process]:
+    """The processes that have to do with a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join([*process.cmdline(), process.cwd()]):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_the_story_is_told_and_ctrl_c_leaves_nothing(
+    running: tuple[subprocess.Popen[str], Path], tmp_path: Path
+) -> None:
+    """The sample story runs to its end, and Ctrl-C leaves no process behind."""
+    process, printed = running
+    eventually(
+        lambda: (printed.read_text(), process.poll()),
+        lambda seen: "Ctrl-C ends everything" in seen[0] or seen[1] is not None,
+        patience_s=180,
+    )
+    text = printed.read_text()
+    assert process.poll() is None, text
+    told = re.findall(
+        r"^\d\d:\d\d:\d\d +(?:Provider|Tenant) +(\S+) +(True|False|Unknown|Deleting|gone) *(\S*)", text, re.MULTILINE
+    )
+    assert ("vms", "Unknown", "TenantNotFound") in told
+    assert ("victoriametrics", "Unknown", "ExternalNameConflict") in told
+    assert ("vms", "gone", "") in told
+    assert told[-1] == ("victoriametrics", "True", "Ready")
+    assert not [line for line in told if line[1] == "False"]
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    eventually(lambda: _of(tmp_path / "sandbox"), lambda left: not left, "end of every process")
