@@ -2,12 +2,12 @@
 
 The order of the start is a promise (P2), and `/readyz` shows how far it is::
 
-    database ──► migrations ──► cluster ──► default tenant ──► queue
-    reachable    done once,     our kinds   made if absent,    opens
-                 under a lock   are served, and Ready
-                                cache warm
+    database ──► migrations ──► cluster ──► leadership ──► default tenant ──► queue
+    reachable    done once,     our kinds   one replica;   made if absent,    opens
+                 under a lock   are served, the others     and Ready
+                                cache warm  stand by here
 
-Several replicas may start at once: each step is done by one and found done by the others.
+Several replicas may start at once: one leads, and the others keep their caches warm until it is gone.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ import random
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,9 +36,11 @@ from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.shell import Shell
 from keep_operator.reconcile.tenant import Tenants, default_key, ensure_default
 from keep_operator.reconcile.world import World
+from keep_operator.reconcile.writes import Writes
 from keep_operator.resources.kinds import NAMESPACES, OURS, SECRETS
 from keep_operator.runtime import health
 from keep_operator.runtime.health import Pulse, Startup, StepState
+from keep_operator.runtime.leader import Leadership
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.runtime.workers import Workers
 from keep_operator.runtime.workqueue import WorkQueue
@@ -48,7 +51,8 @@ from keep_operator.store import installation, schema
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-STEPS: Final = ("database", "migrations", "cluster", "default tenant", "queue")
+STEPS: Final = ("database", "migrations", "cluster", "leadership", "default tenant", "queue")
+LEASE: Final = "keep-operator"
 # Between attempts at one step of the start, in seconds: short enough that a fresh stack is up soon after its last part.
 RETRY_FIRST_S: Final = 0.2
 RETRY_LIMIT_S: Final = 5.0
@@ -87,8 +91,6 @@ async def operate(settings: Settings) -> None:
         stopped.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await main
-        for pool in workers:
-            await pool.stop()
     log.info("stopped")
 
 
@@ -117,7 +119,14 @@ async def _run(
     secrets_in = settings.secret_namespaces or watched
     secrets = MetadataWatch(cluster, SECRETS, secrets_in, world.secret_changed)
     namespaces = MetadataWatch(cluster, NAMESPACES, (), world.namespace_changed, keep_labels=True)
-    common: dict[str, Any] = {"world": world, "cluster": cluster, "engine": engine, "cluster_id": cluster_id}
+    writes = Writes(engine)
+    common: dict[str, Any] = {
+        "world": world,
+        "cluster": cluster,
+        "engine": engine,
+        "writes": writes,
+        "cluster_id": cluster_id,
+    }
     shell = Shell(
         {
             "Tenant": Tenants(**common, runtime=settings.runtime, resync=settings.resync_period),
@@ -156,19 +165,39 @@ async def _run(
         _spawn(stack, watch.run())
     registry = register.register(world, metrics, heard)
     # kopf cancels every task younger than itself when it ends: everything of ours has been started above.
+    leadership = Leadership(
+        cluster,
+        namespace=link.namespace,
+        name=LEASE,
+        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        length=timedelta(seconds=settings.lease_seconds),
+        clock=time.monotonic,
+        now=lambda: datetime.now(UTC),
+    )
+    metrics.plain_gauge("keep_operator_leader", "1 while this replica leads.", lambda: float(leadership.held))
+    holding: asyncio.Task[None] | None = None
     kopf_task = asyncio.create_task(informer.run(registry, link, watched, heard.answered))
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
         await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait()))
         await _while(kopf_task, _warm(link, cluster, world, watched))
         startup.set("cluster", StepState.DONE, f"{sum(world.cache.count(r.kind) for r in OURS)} objects")
-        await _while(kopf_task, _step(startup, "default tenant", lambda: _default(world, cluster, shell)))
         _listen(stop)  # once more: kopf has put its own signal handlers in the place of ours
+        await _while(kopf_task, _lead(leadership, writes, engine, startup))
+        holding = asyncio.create_task(leadership.hold())
+        await _while(kopf_task, _step(startup, "default tenant", lambda: _default(world, cluster, shell)))
         queue.open()
         startup.set("queue", StepState.DONE, "open")
         log.info("ready")
+        await asyncio.wait((kopf_task, holding), return_when=asyncio.FIRST_COMPLETED)
+        if holding.done():
+            raise Unavailable("LeadershipLost", "the Lease was lost; the process ends, to begin as a standby")
         await kopf_task  # raises when a watch broke for good
     finally:
+        await workers[0].stop()
+        if holding is not None:
+            holding.cancel()
+            await leadership.release()
         kopf_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await kopf_task
@@ -254,6 +283,29 @@ async def _warm(link: connection.Connection, cluster: Cluster, world: World, nam
                 return await world.cache.warm()
         with contextlib.suppress(Unavailable):
             await _expect(link, cluster, world, namespaces)
+
+
+async def _lead(leadership: Leadership, writes: Writes, engine: AsyncEngine, startup: Startup) -> None:
+    """Wait until this replica leads, and until the database knows it; a standby is ready, it only does not write."""
+
+    def stand_by(leader: str) -> None:
+        startup.set("leadership", StepState.DONE, f"standing by, {leader} leads")
+        startup.set("default tenant", StepState.DONE, "left to the leader")
+        startup.set("queue", StepState.DONE, "closed until this replica leads")
+
+    startup.set("leadership", StepState.RUNNING, "asking for the Lease")
+    epoch = await leadership.acquire(stand_by)
+    for later in ("leadership", "default tenant", "queue"):
+        startup.set(later, StepState.PENDING)
+    while True:
+        async with database.transaction(engine) as conn:
+            known = await installation.claim(conn, epoch)
+        if known is None:
+            break
+        epoch = await leadership.raise_epoch(above=known)
+    writes.epoch = epoch
+    startup.set("leadership", StepState.DONE, f"leading, epoch {epoch}")
+    log.info("leading", extra={"epoch": epoch})
 
 
 async def _default(world: World, cluster: Cluster, shell: Shell) -> str:

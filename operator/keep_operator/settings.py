@@ -84,6 +84,12 @@ class Settings(BaseModel):
     runtime: Literal["builtin"] = Field(
         default="builtin", description="What runs workflows where a Tenant does not say: builtin."
     )
+    lease_seconds: int = Field(
+        default=10,
+        ge=2,
+        le=300,
+        description="Seconds after which a standby takes over from a leader that has stopped renewing its Lease.",
+    )
 
     @field_validator("resync_period")
     @classmethod

@@ -43,9 +43,11 @@ def kube(sandbox: Sandbox) -> Kube:
     assert folder is not None, "the sandbox has fetched kubectl"
     kube = Kube(sandbox.kubeconfig(), folder)
     crds.apply(kube.server, timedelta(seconds=60), lambda line: None)
-    for manifest in (access.cluster_role(), access.binding("keep-operator")):
-        plural = "clusterroles" if manifest["kind"] == "ClusterRole" else "clusterrolebindings"
-        status, answer = kube.send("POST", f"/apis/rbac.authorization.k8s.io/v1/{plural}", manifest)
+    manifests = [access.cluster_role(), access.binding("keep-operator"), *access.own_roles("keep-operator", "default")]
+    for manifest in manifests:
+        where = "namespaces/default/" if "namespace" in manifest["metadata"] else ""
+        plural = f"{manifest['kind'].lower()}s"
+        status, answer = kube.send("POST", f"/apis/rbac.authorization.k8s.io/v1/{where}{plural}", manifest)
         assert status in (201, 409), answer
     return kube
 

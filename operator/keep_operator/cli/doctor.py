@@ -100,7 +100,8 @@ async def examine() -> AsyncIterator[Check]:
         yield check
     async with AsyncExitStack() as stack:
         try:
-            cluster = await stack.enter_async_context(Cluster(connection.load(os.environ)))
+            link = connection.load(os.environ)
+            cluster = await stack.enter_async_context(Cluster(link))
             version = await cluster.server_version()
         except KeepOperatorError as error:
             yield fail("cluster", error.message, "check KUBECONFIG, or start a local one: keep-operator sandbox start")
@@ -122,7 +123,7 @@ async def examine() -> AsyncIterator[Check]:
             yield _clock("API server", version.server_time)
         async for check in _crds(cluster):
             yield check
-        async for check in _rights(cluster, given):
+        async for check in _rights(cluster, given, link.namespace):
             yield check
         async for check in _default_tenant(cluster, given):
             yield check
@@ -199,9 +200,9 @@ def _missing_fields(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
     )
 
 
-async def _rights(cluster: Cluster, given: Settings) -> AsyncIterator[Check]:
+async def _rights(cluster: Cluster, given: Settings, own: str) -> AsyncIterator[Check]:
     asked, denied = 0, []
-    for rule, verb, namespace in access.needed(given.secret_namespaces):
+    for rule, verb, namespace in access.needed(own, given.secret_namespaces):
         asked += 1
         try:
             answer = await cluster.review(

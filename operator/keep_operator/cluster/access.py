@@ -12,6 +12,7 @@ from keep_operator.resources.kinds import GROUP
 
 ROLE_NAME: Final = "keep-operator"
 SECRETS_ROLE_NAME: Final = "keep-operator-secrets"
+LEADER_ROLE_NAME: Final = "keep-operator-leader"
 RBAC_GROUP: Final = "rbac.authorization.k8s.io"
 
 
@@ -22,6 +23,8 @@ class Reach(StrEnum):
     """In every namespace, or on cluster-scoped kinds."""
     SECRETS = "Secrets"
     """In the namespaces that hold credentials, if they are listed; else in every namespace."""
+    OWN = "Own"
+    """In the operator's own namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,13 @@ RULES: Final = (
     Rule("", "secrets", ("get",), "the credentials that a provider refers to", reach=Reach.SECRETS),
     Rule("", "namespaces", ("get", "list", "watch"), "the labels that a tenant's allowedNamespaces selects by"),
     Rule("", "events", ("create", "patch"), "what happened to an object; the same again is counted up"),
+    Rule(
+        "coordination.k8s.io",
+        "leases",
+        ("get", "create", "patch"),
+        "which replica leads",
+        reach=Reach.OWN,
+    ),
     Rule("apiextensions.k8s.io", "customresourcedefinitions", ("get",), "whether our kinds are served, at start"),
     Rule("authorization.k8s.io", "selfsubjectaccessreviews", ("create",), "which rights are missing, for `doctor`"),
 )
@@ -100,11 +110,26 @@ def secret_roles(subject: str | ServiceAccount, secret_namespaces: Sequence[str]
     return manifests
 
 
-def needed(secret_namespaces: Sequence[str] = ()) -> Iterator[tuple[Rule, str, str]]:
-    """Each right to ask for, one by one: the rule, the verb and the namespace (empty = all of them)."""
+def own_roles(subject: str | ServiceAccount, namespace: str) -> list[dict[str, Any]]:
+    """The Role and its RoleBinding for what the operator keeps in its own namespace."""
+    metadata = {"name": LEADER_ROLE_NAME, "namespace": namespace}
+    return [_role("Role", metadata, {Reach.OWN}), _binding("RoleBinding", metadata, "Role", subject)]
+
+
+def needed(own: str, secret_namespaces: Sequence[str] = ()) -> Iterator[tuple[Rule, str, str]]:
+    """Each right to ask for, one by one: the rule, the verb and the namespace (empty = all of them).
+
+    ``own`` is the operator's own namespace.
+    """
     for rule in RULES:
-        everywhere = rule.reach is Reach.CLUSTER or not secret_namespaces
-        for namespace in [""] if everywhere else sorted(set(secret_namespaces)):
+        match rule.reach:
+            case Reach.OWN:
+                namespaces = [own]
+            case Reach.SECRETS if secret_namespaces:
+                namespaces = sorted(set(secret_namespaces))
+            case _:
+                namespaces = [""]
+        for namespace in namespaces:
             for verb in rule.verbs:
                 yield rule, verb, namespace
 

@@ -15,6 +15,7 @@ from keep_operator.errors import Conflict
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.world import World
+from keep_operator.reconcile.writes import Writes
 from keep_operator.resources import provider as reader
 from keep_operator.resources.kinds import FIELD_MANAGER, PROVIDERS, Key
 from keep_operator.resources.objects import Object
@@ -22,7 +23,7 @@ from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
 from keep_operator.store import providers
-from keep_operator.store.engine import look, transaction
+from keep_operator.store.engine import look
 
 
 class Providers:
@@ -38,6 +39,7 @@ class Providers:
         world: World,
         cluster: Cluster,
         engine: AsyncEngine,
+        writes: Writes,
         secrets: SecretReader,
         cluster_id: str,
         resync: timedelta,
@@ -46,6 +48,7 @@ class Providers:
         self._world = world
         self._cluster = cluster
         self._engine = engine
+        self._writes = writes
         self._secrets = secrets
         self._cluster_id = cluster_id
         self._resync = resync
@@ -91,7 +94,7 @@ class Providers:
 
     async def apply(self, action: Action) -> None:
         """One transaction for the row and its ledger entry; safe to repeat, since each names the owner it expects."""
-        async with transaction(self._engine) as conn:
+        async with self._writes.transaction() as conn:
             match action:
                 case provider.Insert():
                     record = Record(

@@ -14,13 +14,14 @@ from keep_operator.domain.planning import Plan
 from keep_operator.domain.tenant import Action, Dependents, Observed, Record
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.world import COUNTS_EVERY_S, World
+from keep_operator.reconcile.writes import Writes
 from keep_operator.resources import tenant as reader
 from keep_operator.resources.kinds import API_VERSION, FIELD_MANAGER, GROUP, TENANTS, Key
 from keep_operator.resources.objects import Object, parse
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
 from keep_operator.store import tenants
-from keep_operator.store.engine import look, transaction
+from keep_operator.store.engine import look
 
 DEFAULT_LABEL: Final = f"{GROUP}/default"
 
@@ -38,6 +39,7 @@ class Tenants:
         world: World,
         cluster: Cluster,
         engine: AsyncEngine,
+        writes: Writes,
         cluster_id: str,
         runtime: str,
         resync: timedelta,
@@ -46,6 +48,7 @@ class Tenants:
         self._world = world
         self._cluster = cluster
         self._engine = engine
+        self._writes = writes
         self._cluster_id = cluster_id
         self._runtime = runtime
         self._resync = resync
@@ -84,7 +87,7 @@ class Tenants:
 
     async def apply(self, action: Action) -> None:
         """One transaction for the row and its ledger entry; safe to repeat, since each names the owner it expects."""
-        async with transaction(self._engine) as conn:
+        async with self._writes.transaction() as conn:
             match action:
                 case tenant.Insert(record):
                     await tenants.insert(conn, record, actor=FIELD_MANAGER)

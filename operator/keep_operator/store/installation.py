@@ -1,12 +1,23 @@
-"""What belongs to this installation as a whole: the cluster id that stands in every ownership marker (A-GC-1)."""
+"""What belongs to this installation as a whole: the cluster id that stands in every ownership marker (A-GC-1), and the
+epoch of the replica that may write (A-CTL-2).
+
+An epoch is the transition count of the leader's Lease. A new leader writes its own here before anything else; every
+write transaction then holds the row it needs to be the newest, so that a deposed leader's late write finds no place:
+
+::
+
+    leader 7   guard(7) ── writes ── commit          guard(7) ✗ refused
+    leader 8               claim(8) waits ───── claim(8) ── guard(8) ── writes ── commit
+"""
 
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from keep_operator.errors import Conflict
 from keep_operator.store.tables import INSTALLATION
 
 
@@ -30,3 +41,22 @@ async def cluster_id(conn: AsyncConnection, given: str | None) -> Identity:
         await conn.execute(insert(INSTALLATION).values(cluster_id=given or str(uuid4())).on_conflict_do_nothing())
         stored = (await conn.execute(select(INSTALLATION.c.cluster_id))).scalar_one()
     return Identity(cluster_id=given or stored, stored=stored)
+
+
+async def claim(conn: AsyncConnection, epoch: int) -> int | None:
+    """Make ``epoch`` the one that may write; None when done, else the stored one, which is not below it.
+
+    Waits for write transactions of the epoch before. Safe to repeat by the same leader only through a higher epoch.
+    """
+    newer = update(INSTALLATION).where(INSTALLATION.c.leader_epoch < epoch).values(leader_epoch=epoch)
+    if (await conn.execute(newer)).rowcount:
+        return None
+    stored: int = (await conn.execute(select(INSTALLATION.c.leader_epoch))).scalar_one()
+    return stored
+
+
+async def guard(conn: AsyncConnection, epoch: int) -> None:
+    """Hold the right to write until the transaction ends; raises Conflict `LeadershipLost` where another has it."""
+    mine = select(INSTALLATION.c.leader_epoch).where(INSTALLATION.c.leader_epoch == epoch)
+    if await conn.scalar(mine.with_for_update(read=True)) is None:
+        raise Conflict("LeadershipLost", "another replica leads now; nothing was written")

@@ -37,7 +37,7 @@ from keep_operator.store import failures
 from keep_operator.store.tables import SCHEMA, SCHEMA_VERSION
 
 # The newest migration of this code; a test holds it against the files.
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 

@@ -129,6 +129,8 @@ INSTALLATION: Final = Table(
     _only_row(),
     Column("cluster_id", Text, nullable=False),
     _moment("created_at"),
+    # Last, where a migration adds it: the Lease's transition count of the replica that may write.
+    Column("leader_epoch", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("single", name="installation_single_check"),
 )
 
