@@ -14,33 +14,25 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
 import socket
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from keep_operator import rooms
 from keep_operator.cluster import connection
 from keep_operator.cluster.client import Cluster
-from keep_operator.cluster.events import Recorder
-from keep_operator.cluster.watch import MetadataWatch
 from keep_operator.errors import KeepOperatorError, Refused, Unavailable
-from keep_operator.handlers import informer, register
-from keep_operator.reconcile.credentials import SecretReader
-from keep_operator.reconcile.provider import Providers
-from keep_operator.reconcile.shell import Shell
-from keep_operator.reconcile.tenant import Tenants, default_key, ensure_default
-from keep_operator.reconcile.world import World
-from keep_operator.reconcile.writes import Writes
-from keep_operator.resources.kinds import NAMESPACES, OURS, SECRETS
+from keep_operator.handlers import informer
+from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.tenant import default_key, ensure_default
+from keep_operator.resources.kinds import OURS
+from keep_operator.rooms import Rooms
 from keep_operator.runtime import health
 from keep_operator.runtime.health import Pulse, Startup, StepState
-from keep_operator.runtime.leader import Leadership
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.runtime.workers import Workers
 from keep_operator.runtime.workqueue import WorkQueue
@@ -52,7 +44,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STEPS: Final = ("database", "migrations", "cluster", "leadership", "default tenant", "queue")
-LEASE: Final = "keep-operator"
 # Between attempts at one step of the start, in seconds: short enough that a fresh stack is up soon after its last part.
 RETRY_FIRST_S: Final = 0.2
 RETRY_LIMIT_S: Final = 5.0
@@ -62,30 +53,42 @@ EXPECT_AGAIN_S: Final = 10.0
 STUCK_S: Final = 300.0
 
 
+class Process:
+    """What the process is at any moment, for its pages and its end."""
+
+    def __init__(self) -> None:
+        self.startup = Startup(STEPS)
+        self.metrics = Metrics()
+        self.queue = WorkQueue(time.monotonic)
+        self.workers: Workers | None = None
+        self.pulse = Pulse(time.monotonic)
+        self.stop = asyncio.Event()
+
+    def alive(self) -> str | None:
+        """None, or in words why the process should be restarted."""
+        if self.pulse.lag_s() > health.LAG_LIMIT_S:
+            return f"the event loop has been blocked for {self.pulse.lag_s():.0f} s"
+        if self.workers is None or not (self.queue.is_open and self.queue.depth):
+            return None
+        stuck_s = time.monotonic() - self.workers.last_progress
+        if stuck_s > STUCK_S:
+            return f"no reconcile has ended for {stuck_s:.0f} s while {self.queue.depth} keys wait"
+        return None
+
+
 async def operate(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises when it cannot go on and a restart is the remedy."""
-    startup, metrics, stop = Startup(STEPS), Metrics(), asyncio.Event()
-    _listen(stop)
-    pulse = Pulse(time.monotonic)
-    queue = WorkQueue(time.monotonic)
-    workers: list[Workers] = []
-
-    def alive() -> str | None:
-        if pulse.lag_s() > health.LAG_LIMIT_S:
-            return f"the event loop has been blocked for {pulse.lag_s():.0f} s"
-        stuck_s = time.monotonic() - workers[0].last_progress if workers and queue.is_open and queue.depth else 0.0
-        return (
-            f"no reconcile has ended for {stuck_s:.0f} s while {queue.depth} keys wait" if stuck_s > STUCK_S else None
-        )
-
+    process = Process()
+    _listen(process.stop)
     async with contextlib.AsyncExitStack() as stack:
-        pages = await health.serve(settings.health_port, startup=startup, metrics=metrics, alive=alive)
+        pages = await health.serve(
+            settings.health_port, startup=process.startup, metrics=process.metrics, alive=process.alive
+        )
         stack.push_async_callback(pages.cleanup)
-        port = pages.addresses[0][1]
-        log.info("serving /healthz, /readyz and /metrics", extra={"port": port})
-        _spawn(stack, pulse.beat())
-        main = asyncio.create_task(_run(settings, startup, metrics, queue, workers, stop, stack))
-        stopped = asyncio.create_task(stop.wait())
+        log.info("serving /healthz, /readyz and /metrics", extra={"port": pages.addresses[0][1]})
+        _spawn(stack, process.pulse.beat())
+        main = asyncio.create_task(_run(process, settings, stack))
+        stopped = asyncio.create_task(process.stop.wait())
         await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
         main.cancel()
         stopped.cancel()
@@ -94,110 +97,47 @@ async def operate(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def _run(
-    settings: Settings,
-    startup: Startup,
-    metrics: Metrics,
-    queue: WorkQueue,
-    workers: list[Workers],
-    stop: asyncio.Event,
-    stack: contextlib.AsyncExitStack,
-) -> None:
-    engine = database.connect(
-        settings.database_url.get_secret_value(), application_name=f"keep-operator {socket.gethostname()}"
-    )
+async def _run(process: Process, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    startup = process.startup
+    url = settings.database_url.get_secret_value()
+    engine = database.connect(url, application_name=f"keep-operator {socket.gethostname()}")
     stack.push_async_callback(engine.dispose)
-    _publish(metrics, queue, engine)
     await _step(startup, "database", lambda: _reach(engine))
     await _step(startup, "migrations", lambda: _migrate(engine))
     cluster_id = await _identify(engine, settings.cluster_id, startup)
 
     link = connection.load(os.environ)
-    cluster = await stack.enter_async_context(Cluster(link, count=metrics.count_api_request))
-    world = World(queue, settings.default_tenant or None)
-    watched = settings.watch_namespaces
-    secrets_in = settings.secret_namespaces or watched
-    secrets = MetadataWatch(cluster, SECRETS, secrets_in, world.secret_changed)
-    namespaces = MetadataWatch(cluster, NAMESPACES, (), world.namespace_changed, keep_labels=True)
-    writes = Writes(engine)
-    common: dict[str, Any] = {
-        "world": world,
-        "cluster": cluster,
-        "engine": engine,
-        "writes": writes,
-        "cluster_id": cluster_id,
-    }
-    shell = Shell(
-        {
-            "Tenant": Tenants(**common, runtime=settings.runtime, resync=settings.resync_period),
-            "Provider": Providers(
-                **common,
-                secrets=SecretReader(cluster, secrets, settings.encryption_key, secrets_in),
-                resync=settings.resync_period,
-                namespace_labels=namespaces.labels,
-            ),
-        },
-        world=world,
-        cluster=cluster,
-        recorder=Recorder(cluster, instance=socket.gethostname(), clock=lambda: datetime.now(UTC)),
-        now=lambda: datetime.now(UTC),
-        jitter=lambda: random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, keeps no secret
-    )
-    heard = register.Heard(time.monotonic)
-    workers.append(Workers(queue, shell.reconcile, metrics, time.monotonic))
-    workers[0].start()
-    metrics.gauge(
-        "keep_operator_watch_age_seconds",
-        "Time since the watch of a kind last heard from the server.",
-        lambda: {"Secret": secrets.age, "Namespace": namespaces.age, **heard.ages_s()},
-    )
-    metrics.gauge(
-        "keep_operator_objects", "Objects in the cache.", lambda: {r.kind: world.cache.count(r.kind) for r in OURS}
-    )
-    metrics.gauge(
-        "keep_operator_objects_not_ready",
-        "Objects whose status does not say Ready for their present spec.",
-        lambda: {r.kind: sum(not obj.ready for obj in world.cache.all(r.kind)) for r in OURS},
-    )
-
-    await _step(startup, "cluster", lambda: _expect(link, cluster, world, watched))
-    for watch in (secrets, namespaces):
+    cluster = await stack.enter_async_context(Cluster(link, count=process.metrics.count_api_request))
+    built = rooms.build(settings, Database(engine, cluster_id), link, cluster, process.queue, process.metrics)
+    rooms.publish(built, process.queue, engine, process.metrics)
+    process.workers = Workers(process.queue, built.shell.reconcile, process.metrics, time.monotonic)
+    process.workers.start()
+    await _step(startup, "cluster", lambda: _expect(built))
+    for watch in (built.secrets, built.namespaces):
         _spawn(stack, watch.run())
-    registry = register.register(world, metrics, heard)
-    # kopf cancels every task younger than itself when it ends: everything of ours has been started above.
-    leadership = Leadership(
-        cluster,
-        namespace=link.namespace,
-        name=LEASE,
-        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
-        length=timedelta(seconds=settings.lease_seconds),
-        clock=time.monotonic,
-        now=lambda: datetime.now(UTC),
-    )
-    metrics.plain_gauge("keep_operator_leader", "1 while this replica leads.", lambda: float(leadership.held))
+    # kopf cancels every task younger than itself when it ends: what must outlive it has been started above.
+    kopf_task = asyncio.create_task(informer.run(built.registry, link, settings.watch_namespaces, built.heard.answered))
     holding: asyncio.Task[None] | None = None
-    kopf_task = asyncio.create_task(informer.run(registry, link, watched, heard.answered))
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
-        await _while(kopf_task, asyncio.gather(secrets.synced.wait(), namespaces.synced.wait()))
-        await _while(kopf_task, _warm(link, cluster, world, watched))
-        startup.set("cluster", StepState.DONE, f"{sum(world.cache.count(r.kind) for r in OURS)} objects")
-        _listen(stop)  # once more: kopf has put its own signal handlers in the place of ours
-        await _while(kopf_task, _lead(leadership, writes, engine, startup))
-        holding = asyncio.create_task(leadership.hold())
-        await _while(kopf_task, _step(startup, "default tenant", lambda: _default(world, cluster, shell)))
-        queue.open()
+        await _while(kopf_task, _warm(built))
+        startup.set("cluster", StepState.DONE, f"{sum(built.world.cache.count(r.kind) for r in OURS)} objects")
+        _listen(process.stop)  # once more: kopf has put its own signal handlers in the place of ours
+        await _while(kopf_task, _lead(built, startup))
+        holding = asyncio.create_task(built.leadership.hold())
+        await _while(kopf_task, _step(startup, "default tenant", lambda: _default(built)))
+        process.queue.open()
         startup.set("queue", StepState.DONE, "open")
         log.info("ready")
         await asyncio.wait((kopf_task, holding), return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
-            raise Unavailable("LeadershipLost", "the Lease was lost; the process ends, to begin as a standby")
+            raise Unavailable("LeadershipLost", "the Lease was lost; the process ends, to begin anew as a standby")
         await kopf_task  # raises when a watch broke for good
     finally:
-        await workers[0].stop()
+        await process.workers.stop()
         if holding is not None:
             holding.cancel()
-            await leadership.release()
+            await built.leadership.release()
         kopf_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await kopf_task
@@ -260,32 +200,34 @@ async def _identify(engine: AsyncEngine, given: str, startup: Startup) -> str:
         return identity.cluster_id
 
 
-async def _expect(link: connection.Connection, cluster: Cluster, world: World, namespaces: tuple[str, ...]) -> str:
+async def _expect(built: Rooms) -> str:
     """Ask for everything that exists, so that the cache is known to be warm once all of it has been seen.
 
     Raises Unavailable `ApiResourceMissing` where our kinds are not served.
     """
-    await link.check()
+    await built.link.check()
     uids: set[str] = set()
     for resource in OURS:
-        for namespace in namespaces if resource.namespaced and namespaces else (None,):
-            listing = await cluster.list(resource, namespace, metadata_only=True)
+        everywhere = not (resource.namespaced and built.watched)
+        for namespace in (None,) if everywhere else built.watched:
+            listing = await built.cluster.list(resource, namespace, metadata_only=True)
             uids |= {item["metadata"]["uid"] for item in listing.items}
-    world.cache.expect(uids)
+    built.world.cache.expect(uids)
     return f"{len(uids)} objects to read"
 
 
-async def _warm(link: connection.Connection, cluster: Cluster, world: World, namespaces: tuple[str, ...]) -> None:
+async def _warm(built: Rooms) -> None:
     """Wait until all that exists has been seen; what was deleted before the watch began is not waited for for ever."""
+    await asyncio.gather(built.secrets.synced.wait(), built.namespaces.synced.wait())
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXPECT_AGAIN_S):
-                return await world.cache.warm()
+                return await built.world.cache.warm()
         with contextlib.suppress(Unavailable):
-            await _expect(link, cluster, world, namespaces)
+            await _expect(built)
 
 
-async def _lead(leadership: Leadership, writes: Writes, engine: AsyncEngine, startup: Startup) -> None:
+async def _lead(built: Rooms, startup: Startup) -> None:
     """Wait until this replica leads, and until the database knows it; a standby is ready, it only does not write."""
 
     def stand_by(leader: str) -> None:
@@ -294,24 +236,23 @@ async def _lead(leadership: Leadership, writes: Writes, engine: AsyncEngine, sta
         startup.set("queue", StepState.DONE, "closed until this replica leads")
 
     startup.set("leadership", StepState.RUNNING, "asking for the Lease")
-    epoch = await leadership.acquire(stand_by)
+    epoch = await built.leadership.acquire(stand_by)
     for later in ("leadership", "default tenant", "queue"):
         startup.set(later, StepState.PENDING)
-    while True:
-        async with database.transaction(engine) as conn:
-            known = await installation.claim(conn, epoch)
-        if known is None:
-            break
-        epoch = await leadership.raise_epoch(above=known)
-    writes.epoch = epoch
-    startup.set("leadership", StepState.DONE, f"leading, epoch {epoch}")
-    log.info("leading", extra={"epoch": epoch})
+
+    async def claim() -> str:
+        nonlocal epoch
+        while (known := await built.database.claim(epoch)) is not None:
+            epoch = await built.leadership.raise_epoch(above=known)
+        return f"leading, epoch {epoch}"
+
+    await _step(startup, "leadership", claim)
 
 
-async def _default(world: World, cluster: Cluster, shell: Shell) -> str:
-    detail = await ensure_default(world, cluster)
-    key = default_key(world)
-    return detail if key is None else f"{detail}, {await shell.reconcile(key)}"
+async def _default(built: Rooms) -> str:
+    detail = await ensure_default(built.world, built.cluster)
+    key = default_key(built.world)
+    return detail if key is None else f"{detail}, {await built.shell.reconcile(key)}"
 
 
 async def _while(guard: asyncio.Task[None], work: Awaitable[T]) -> T:
@@ -337,24 +278,3 @@ def _spawn(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None]) ->
             await task
 
     stack.push_async_callback(end)
-
-
-def _publish(metrics: Metrics, queue: WorkQueue, engine: AsyncEngine) -> None:
-    metrics.gauge("keep_operator_queue_depth", "Keys that wait for a worker.", lambda: dict(queue.depths()))
-    metrics.plain_gauge("keep_operator_queue_oldest_seconds", "Wait of the key that waits longest.", queue.oldest_s)
-    metrics.gauge(
-        "keep_operator_database_connections",
-        "Connections of the pool, by state.",
-        lambda: {"in_use": database.pool(engine).in_use, "idle": database.pool(engine).idle},
-        label="state",
-    )
-    metrics.gauge(
-        "keep_operator_database_statements_total",
-        "Statements and transactions since the start.",
-        lambda: {
-            "statement": database.queries(engine).statements,
-            "transaction": database.queries(engine).transactions,
-        },
-        label="what",
-        counter=True,
-    )

@@ -114,6 +114,7 @@ def operate(clean: Kube, sandbox: Sandbox, database: Database, tmp_path: Path) -
             "KUBECONFIG": str(sandbox.kubeconfig("operator")),
             "KEEP_OPERATOR_DATABASE_URL": database.url,
             "KEEP_OPERATOR_ENCRYPTION_KEY": key,
+            "KEEP_OPERATOR_LEASE_SECONDS": "3",
             **environment,
         }
         operator = Operator(given, tmp_path / f"operator-{len(started)}.log")

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import provider, tenant
 from keep_operator.domain.ownership import Claim, HolderState, Owner
@@ -14,8 +12,8 @@ from keep_operator.domain.provider import Action, Content, Observed, Record, Ten
 from keep_operator.errors import Conflict
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.credentials import SecretReader
+from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.world import World
-from keep_operator.reconcile.writes import Writes
 from keep_operator.resources import provider as reader
 from keep_operator.resources.kinds import FIELD_MANAGER, PROVIDERS, Key
 from keep_operator.resources.objects import Object
@@ -23,7 +21,6 @@ from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
 from keep_operator.store import providers
-from keep_operator.store.engine import look
 
 
 class Providers:
@@ -38,19 +35,16 @@ class Providers:
         *,
         world: World,
         cluster: Cluster,
-        engine: AsyncEngine,
-        writes: Writes,
+        database: Database,
         secrets: SecretReader,
-        cluster_id: str,
         resync: timedelta,
         namespace_labels: Any,
     ) -> None:
         self._world = world
         self._cluster = cluster
-        self._engine = engine
-        self._writes = writes
+        self._database = database
         self._secrets = secrets
-        self._cluster_id = cluster_id
+        self._cluster_id = database.cluster_id
         self._resync = resync
         self._namespace_labels = namespace_labels
 
@@ -94,7 +88,7 @@ class Providers:
 
     async def apply(self, action: Action) -> None:
         """One transaction for the row and its ledger entry; safe to repeat, since each names the owner it expects."""
-        async with self._writes.transaction() as conn:
+        async with self._database.transaction() as conn:
             match action:
                 case provider.Insert():
                     record = Record(
@@ -168,7 +162,7 @@ class Providers:
     async def _records(
         self, obj: Object[ProviderSpec], tenant_id: str | None, name: str | None
     ) -> tuple[Record | None, Record | None]:
-        async with look(self._engine) as conn:
+        async with self._database.look() as conn:
             return await providers.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
 
     async def _holder_state(self, holder: Record | None) -> HolderState | None:

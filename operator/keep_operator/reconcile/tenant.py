@@ -5,23 +5,20 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import tenant
 from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.tenant import Action, Dependents, Observed, Record
 from keep_operator.reconcile import owners
+from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.world import COUNTS_EVERY_S, World
-from keep_operator.reconcile.writes import Writes
 from keep_operator.resources import tenant as reader
 from keep_operator.resources.kinds import API_VERSION, FIELD_MANAGER, GROUP, TENANTS, Key
 from keep_operator.resources.objects import Object, parse
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
 from keep_operator.store import tenants
-from keep_operator.store.engine import look
 
 DEFAULT_LABEL: Final = f"{GROUP}/default"
 
@@ -38,18 +35,15 @@ class Tenants:
         *,
         world: World,
         cluster: Cluster,
-        engine: AsyncEngine,
-        writes: Writes,
-        cluster_id: str,
+        database: Database,
         runtime: str,
         resync: timedelta,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._world = world
         self._cluster = cluster
-        self._engine = engine
-        self._writes = writes
-        self._cluster_id = cluster_id
+        self._database = database
+        self._cluster_id = database.cluster_id
         self._runtime = runtime
         self._resync = resync
         self._clock = clock
@@ -58,7 +52,7 @@ class Tenants:
     async def observe(self, obj: Object[TenantSpec]) -> Observed:
         """Its row, its dependents, and who else asks for its id."""
         tenant_id = tenant.effective_id(obj)
-        async with look(self._engine) as conn:
+        async with self._database.look() as conn:
             own, holder = await tenants.observe(conn, self._cluster_id, obj.uid, tenant_id)
         record, collides_with = own or holder, None
         if holder is not None and holder.id != tenant_id:
@@ -87,7 +81,7 @@ class Tenants:
 
     async def apply(self, action: Action) -> None:
         """One transaction for the row and its ledger entry; safe to repeat, since each names the owner it expects."""
-        async with self._writes.transaction() as conn:
+        async with self._database.transaction() as conn:
             match action:
                 case tenant.Insert(record):
                     await tenants.insert(conn, record, actor=FIELD_MANAGER)

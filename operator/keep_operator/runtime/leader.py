@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import Conflict, KeepOperatorError, Unavailable
-from keep_operator.resources.kinds import LEASES
+from keep_operator.resources.kinds import LEASES, Key
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ class Leadership:
         self,
         cluster: Cluster,
         *,
-        namespace: str,
-        name: str,
+        lease: Key,
         identity: str,
         length: timedelta,
         clock: Callable[[], float],
@@ -61,8 +60,7 @@ class Leadership:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._cluster = cluster
-        self._namespace = namespace
-        self._name = name
+        self._namespace, self._name = lease.namespace, lease.name
         self._identity = identity
         self._length_s = length.total_seconds()
         self._clock = clock

@@ -27,10 +27,6 @@ RANK: Final = 10  # stops before the servers that it uses
 USUAL_CRDS: Final = timedelta(seconds=3)
 USUAL_START: Final = timedelta(seconds=3)
 START_LIMIT: Final = timedelta(seconds=90)  # for a machine under load
-CLUSTER_ROLES: Final = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
-BINDINGS: Final = Resource(
-    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
-)
 
 
 class Operator:
@@ -137,12 +133,13 @@ def _install(box: Sandbox) -> None:
         raise Unavailable("SandboxProcessDied", f"the CRDs could not be installed: {done.stderr.strip()}")
 
     async def grant() -> None:
+        rights = [access.cluster_role(), access.binding("keep-operator"), *access.own_roles("keep-operator", "default")]
         async with Cluster(_admin(box)) as cluster:
-            for resource, manifest in (
-                (CLUSTER_ROLES, access.cluster_role()),
-                (BINDINGS, access.binding("keep-operator")),
-            ):
-                await cluster.apply(resource, None, manifest["metadata"]["name"], manifest, force=True)
+            for manifest in rights:
+                kind, metadata = manifest["kind"], manifest["metadata"]
+                namespaced = not kind.startswith("Cluster")
+                where = Resource(access.RBAC_GROUP, "v1", f"{kind.lower()}s", kind, namespaced=namespaced)
+                await cluster.apply(where, metadata.get("namespace"), metadata["name"], manifest, force=True)
 
     asyncio.run(grant())
 

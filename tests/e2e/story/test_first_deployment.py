@@ -157,9 +157,9 @@ def test_start_order_is_visible(operate: Operate, kube: Kube) -> None:
     operator = operate()
     page = operator.page("/readyz")[1]
     names = [line.split("] ")[1].split(":")[0] for line in page.splitlines()]
-    assert names == ["database", "migrations", "cluster", "default tenant", "queue"]
+    assert names == ["database", "migrations", "cluster", "leadership", "default tenant", "queue"]
     assert page.count("[ok]") == len(names)
-    logged = [operator.log.index(f'"step": "{name}"') for name in names[:4]]
+    logged = [operator.log.index(f'"step": "{name}"') for name in names[:5]]
     assert logged == sorted(logged)
     assert operator.page("/healthz") == (200, "ok")
 
