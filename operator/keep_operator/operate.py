@@ -49,6 +49,8 @@ RETRY_FIRST_S: Final = 0.2
 RETRY_LIMIT_S: Final = 5.0
 # Seconds without the cache getting warm after which the server is asked again what there is.
 EXPECT_AGAIN_S: Final = 10.0
+# Between two questions to a database that is away, in seconds: objects are back within this and one look.
+PROBE_S: Final = 1.0
 # A worker that has made no progress for this long, while keys wait, is stuck (A-CTL-5), in seconds.
 STUCK_S: Final = 300.0
 
@@ -125,6 +127,7 @@ async def _run(process: Process, settings: Settings, stack: contextlib.AsyncExit
         _listen(process.stop)  # once more: kopf has put its own signal handlers in the place of ours
         await _while(kopf_task, _lead(built, startup))
         holding = asyncio.create_task(built.leadership.hold())
+        _spawn(stack, _watch_database(built))
         await _while(kopf_task, _step(startup, "default tenant", lambda: _default(built)))
         process.queue.open()
         startup.set("queue", StepState.DONE, "open")
@@ -247,6 +250,16 @@ async def _lead(built: Rooms, startup: Startup) -> None:
         return f"leading, epoch {epoch}"
 
     await _step(startup, "leadership", claim)
+
+
+async def _watch_database(built: Rooms) -> None:
+    """While the database holds objects up, ask it each second, and let them go on at once when it answers."""
+    while True:
+        await asyncio.sleep(PROBE_S)
+        if built.shell.waits_for_database:
+            with contextlib.suppress(KeepOperatorError):
+                async with built.database.look():
+                    built.shell.database_answers()
 
 
 async def _default(built: Rooms) -> str:

@@ -144,9 +144,12 @@ class Kube:
         """All of them once they are Ready."""
         return [self.await_state(manifest, lambda thing: thing.ready, "Ready") for manifest in manifests]
 
-    def await_state(self, manifest: Json, until: Callable[[Thing], object], what: str) -> Thing:
+    def await_state(
+        self, manifest: Json, until: Callable[[Thing], object], what: str, patience_s: float = PATIENCE_S
+    ) -> Thing:
         """The object once it is as wanted."""
-        return eventually(lambda: self.get(manifest), until, f"{what} of {manifest['metadata']['name']}")
+        name = manifest["metadata"]["name"]
+        return eventually(lambda: self.get(manifest), until, f"{what} of {name}", patience_s)
 
     def await_condition(self, manifest: Json, kind: str, wanted: tuple[str, str]) -> Thing:
         """The object once a condition has this status and reason."""

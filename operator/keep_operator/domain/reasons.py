@@ -66,6 +66,7 @@ _AT_START: Final = {
     "SchemaOutdated": "The schema is older than this version needs. Run `keep-operator migrate`, or wait until `operate` has.",
     "SchemaTooNew": "The schema was migrated by a newer version. Upgrade this process too.",
     "MigrationRunning": "Another process migrates the schema. It goes on by itself.",
+    "LeadershipLost": "Another replica leads now. This process ends and begins anew as a standby.",
     "PortTaken": "Another process listens on the port. Set KEEP_OPERATOR_HEALTH_PORT.",
     "FieldManagerConflict": "Others own fields that the operator was to apply. Leave the fields to one side.",
 }

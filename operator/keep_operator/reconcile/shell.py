@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 # Looks in one reconcile. A rename with conflicts takes four; beyond that something disagrees with itself,
 # and the back-off decides.
 LOOKS: Final = 8
+DATABASE_AWAY: Final = "DatabaseUnavailable"
 
 
 class Outcome(StrEnum):
@@ -99,6 +100,7 @@ class Shell:
         self._recorder = recorder
         self._now = now
         self._jitter = jitter
+        self._held_up: set[Key] = set()
 
     async def reconcile(self, key: Key) -> Outcome:
         """Bring one object as far as it goes now, and give its key back to the queue."""
@@ -111,12 +113,24 @@ class Shell:
             log.exception("reconcile failed", extra={"kind": key.kind, "object": key.path})
             report.outcome, report.reason = Outcome.ERROR, "InternalError"
         queue = self._world.queue
+        (self._held_up.add if report.reason == DATABASE_AWAY else self._held_up.discard)(key)
         if report.outcome in (Outcome.UNAVAILABLE, Outcome.ERROR, Outcome.CONFLICT):
             report.retry_in_s = queue.retry(key, at_least_s=report.retry_in_s or 0.0)
         else:
             queue.done(key)
         self._tell(key, report, time.monotonic() - began)
         return report.outcome
+
+    @property
+    def waits_for_database(self) -> bool:
+        """Whether the last look at some object ended because the database did not answer."""
+        return bool(self._held_up)
+
+    def database_answers(self) -> None:
+        """Have every object that the database held up looked at now, whatever its back-off has grown to (A-CTL-7)."""
+        for key in self._held_up:
+            self._world.queue.add(key)
+        self._held_up.clear()
 
     async def _looks(self, key: Key, report: Report) -> None:
         for _ in range(LOOKS):

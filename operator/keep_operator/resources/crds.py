@@ -114,7 +114,7 @@ def build(definition: Definition) -> dict[str, Any]:
                     "status": schema.structural(definition.status),
                 },
                 "required": ["spec"],
-                _VALIDATIONS: schema.validations(definition.rules),
+                _VALIDATIONS: schema.root_validations(definition.rules),
             }
         },
         "subresources": {"status": {}},

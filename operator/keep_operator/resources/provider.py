@@ -15,6 +15,7 @@ from keep_operator.resources.parts import CONDITIONS, Conditions, SecretSource, 
 from keep_operator.resources.rules import ChangeRule, Named, Rule, Ruled
 from keep_operator.resources.shapes import (
     DNS_LABEL,
+    DURATION,
     AdoptionPolicy,
     DeletionPolicy,
     DriftPolicy,
@@ -114,7 +115,7 @@ class ProviderSpec(Ruled):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "duration(self) >= duration('30s')",
+            f"!self.matches(r'{DURATION}') || duration(self) >= duration('30s')",  # the pattern has its own message
             "resyncPeriod must be at least 30s",
             lambda self: self >= SHORTEST_RESYNC,
             on="resyncPeriod",

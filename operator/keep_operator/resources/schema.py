@@ -4,7 +4,9 @@ Structural means: everything inline, one type per value, no ``anyOf``. An option
 JSON value keeps unknown fields; rules over several fields become ``x-kubernetes-validations``.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,6 +32,25 @@ def structural(model: type[BaseModel]) -> dict[str, Any]:
 def validations(rules: Iterable[Rule | ChangeRule]) -> list[dict[str, str]]:
     """The rules as entries of ``x-kubernetes-validations``."""
     return [_validation(rule) for rule in rules]
+
+
+def root_validations(rules: Iterable[Rule | ChangeRule]) -> list[dict[str, str]]:
+    """The rules at an object's root as entries of ``x-kubernetes-validations``; a `Rule` becomes two.
+
+    The server holds them against every write, of status and finalizers too: an object that is older than a rule could
+    neither be reported on nor go away. So each binds new objects and changes; what was broken before, the operator tells.
+    """
+    return [
+        entry
+        for rule in rules
+        for entry in validations((rule,) if isinstance(rule, ChangeRule) else _for_new_and_for_changes(rule))
+    ]
+
+
+def _for_new_and_for_changes(rule: Rule) -> Iterator[Rule]:
+    before = re.sub(r"\bself\b", "oldSelf", rule.cel)
+    yield replace(rule, cel=f"has(self.status) || ({rule.cel})")  # the server drops a status that a create brings along
+    yield replace(rule, cel=f"!({before}) || ({rule.cel})")
 
 
 def _validation(rule: Rule | ChangeRule) -> dict[str, str]:

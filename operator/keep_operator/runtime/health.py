@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import errno
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -78,6 +80,17 @@ class Pulse:
         return max(0.0, self._clock() - self._last - 0.5)
 
 
+def _listen(port: int) -> socket.socket:
+    """One socket for IPv4 and IPv6: two would get two different ports where any free one will do."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is switched off
+                raise
+    return socket.create_server(("", port))
+
+
 async def serve(port: int, *, startup: Startup, metrics: Metrics, alive: Callable[[], str | None]) -> web.AppRunner:
     """Serve the pages on all interfaces until the returned runner is cleaned up.
 
@@ -99,7 +112,7 @@ async def serve(port: int, *, startup: Startup, metrics: Metrics, alive: Callabl
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, port=port).start()
+        await web.SockSite(runner, _listen(port)).start()
     except OSError as error:
         await runner.cleanup()
         raise Unavailable(

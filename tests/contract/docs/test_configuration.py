@@ -93,7 +93,7 @@ def test_the_rights_are_those_that_the_code_uses() -> None:
     """The role to be copied from the page is the one that the operator needs, no more and no less."""
     (block,) = [block for block in PAGE.blocks if "ClusterRoleBinding" in block.text]
     account = access.ServiceAccount("keep-operator", "keep-operator")
-    expected = [access.cluster_role(), access.binding(account)]
+    expected = [access.cluster_role(), access.binding(account), *access.own_roles(account, account.namespace)]
     assert list(yaml.safe_load_all(block.text)) == expected, yaml.safe_dump_all(expected, sort_keys=False)
     rows = [(row.names[0], row.cells[1], row.cells[2].replace("`", "")) for row in PAGE.about("Rights")]
     assert rows == [(rule.target, ", ".join(rule.verbs), rule.why.replace("`", "")) for rule in access.RULES]

@@ -32,7 +32,7 @@ def _rows(heading: str) -> list[pages.Row]:
 
 def test_every_metric_is_documented() -> None:
     """Whoever builds a dashboard finds each metric, by the name under which it is scraped."""
-    made = {text for text in _constants("operate.py", "runtime", "handlers", "reconcile") if _is_metric(text)}
+    made = {text for text in _constants("rooms.py", "runtime", "handlers", "reconcile") if _is_metric(text)}
     rows = [row for row in _rows("Metrics") if len(row.cells) == 3]
     assert pages.documented(rows) == made
 

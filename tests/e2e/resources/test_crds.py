@@ -1,5 +1,7 @@
 """The definitions on a real API server: accepted, pruning, checking, defaulting, and no conflict with anybody."""
 
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +13,7 @@ from keep_operator.resources import crds, provider, tenant
 from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, PROVIDERS, TENANTS
 from keep_operator.resources.shapes import Invalid
 
-from .conftest import Api, Json, new_name
+from .conftest import DRY_RUN, Api, Json, new_name
 
 pytestmark = pytest.mark.e2e
 
@@ -261,3 +263,69 @@ def test_what_may_not_change_is_kept_by_the_server(api: Api) -> None:
     api.apply(TENANTS, {}, name, "test")
     assert api.apply(TENANTS, {"tenantId": name}, name, "test")[0] == HTTPStatus.OK
     assert api.apply(TENANTS, {"tenantId": "other"}, name, "test")[0] == HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+@pytest.mark.needs_cel("rules are evaluated by the API server from Kubernetes 1.25 on")
+def test_a_create_cannot_bring_a_status_along_to_escape_a_rule(server: commands.Server, api: Api) -> None:
+    """The rules at the root leave alone what has a status, and nothing has one when it is created."""
+    for resource in (TENANTS, PROVIDERS):
+        body = api.thing(resource, {"type": "slack"} if resource is PROVIDERS else {}, f"a.{new_name()}")
+        status, answer = server.send("POST", api.path(resource) + DRY_RUN, body | {"status": {"observedGeneration": 1}})
+        assert status == HTTPStatus.UNPROCESSABLE_ENTITY, answer
+
+
+@pytest.mark.needs_cel("rules are evaluated by the API server from Kubernetes 1.25 on")
+@pytest.mark.parametrize("text", ["1d", "10 min", "-5m"])
+def test_a_slip_in_a_duration_is_told_once(api: Api, text: str) -> None:
+    """No second line about protobuf types hides the one that says what a duration looks like."""
+    _, answer = api.try_create(PROVIDERS, {"type": "slack", "resyncPeriod": text})
+    (cause,) = answer["details"]["causes"]
+    assert cause["field"] == "spec.resyncPeriod"
+    assert "should match" in cause["message"]
+
+
+@pytest.fixture
+def without_rules(server: commands.Server, api: Api) -> Iterator[None]:
+    """Definitions without rules, as an earlier release or an older server had them; afterwards with all rules."""
+    for crd in crds.build_all():
+        older, _ = crds.without_unknown(crd, crds.ServerFeatures(validations=False))
+        path = CUSTOM_RESOURCE_DEFINITIONS.path(name=crd["metadata"]["name"])
+        status, answer = server.send("PUT", path, older | {"metadata": server.send("GET", path)[1]["metadata"]})
+        assert status == HTTPStatus.OK, answer
+    await_rules(api, HTTPStatus.CREATED)
+    yield
+    commands.apply(server, timedelta(seconds=60), lambda _line: None)
+    await_rules(api, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def await_rules(api: Api, answered: HTTPStatus) -> None:
+    """Returns when objects that break a rule get this answer: a changed definition is in force a moment later."""
+    for _ in range(100):
+        specs: dict[Any, Json] = {TENANTS: {}, PROVIDERS: {"type": "slack"}}
+        if all(api.try_create(resource, specs[resource], f"a.{new_name()}")[0] == answered for resource in specs):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not come to answer {answered}")
+
+
+@pytest.mark.needs_cel("rules are evaluated by the API server from Kubernetes 1.25 on")
+@pytest.mark.usefixtures("without_rules")
+@pytest.mark.parametrize(("resource", "spec"), [(TENANTS, {}), (PROVIDERS, {"type": "slack"})])
+def test_an_object_that_is_older_than_a_rule_can_be_reported_on_and_go(
+    server: commands.Server, api: Api, resource: Any, spec: Json
+) -> None:
+    """An upgrade that brings a rule, of the cluster or of ours, leaves no object stuck: neither silent nor undeletable."""
+    name = f"a.{new_name()}"
+    path = api.path(resource, name)
+    assert api.apply(resource, spec, name, "test")[0] == HTTPStatus.CREATED
+    held = {"metadata": {"finalizers": ["keep-operator.dev/test"]}}
+    assert api.patch(path, "merge-patch+json", held)[0] == HTTPStatus.OK
+    commands.apply(server, timedelta(seconds=60), lambda _line: None)
+    await_rules(api, HTTPStatus.UNPROCESSABLE_ENTITY)
+    status, answer = api.patch(f"{path}/status", "merge-patch+json", {"status": {"observedGeneration": 1}})
+    assert status == HTTPStatus.OK, answer
+    assert api.patch(path, "merge-patch+json", {"spec": {"suspend": True}})[0] == HTTPStatus.OK
+    server.send("DELETE", path)
+    status, answer = api.patch(path, "merge-patch+json", {"metadata": {"finalizers": None}})
+    assert status == HTTPStatus.OK, answer
+    assert server.send("GET", path)[0] == HTTPStatus.NOT_FOUND

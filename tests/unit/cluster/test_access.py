@@ -20,7 +20,7 @@ def granted(*roles: dict[str, object]) -> set[tuple[str, str, str]]:
 def test_the_role_grants_what_is_needed_and_nothing_else() -> None:
     """An administrator who reads the role reads exactly what the operator does."""
     needed = {(rule.group, rule.target, verb) for rule in access.RULES for verb in rule.verbs}
-    assert granted(access.cluster_role()) == needed
+    assert granted(access.cluster_role(), *access.own_roles("operator", "here")[:1]) == needed
 
 
 def test_no_right_is_wide() -> None:
@@ -59,8 +59,9 @@ def test_a_user_or_a_service_account_gets_the_role() -> None:
 
 def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
     """A right that is needed in two namespaces is asked for in both."""
-    everywhere = list(access.needed())
-    assert {namespace for _, _, namespace in everywhere} == {""}
-    listed = {(rule.target, verb, namespace) for rule, verb, namespace in access.needed(["b", "a"])}
+    everywhere = list(access.needed("here"))
+    assert {rule.resource for rule, _, namespace in everywhere if namespace == "here"} == {"leases"}
+    assert {namespace for _, _, namespace in everywhere} == {"", "here"}
+    listed = {(rule.target, verb, namespace) for rule, verb, namespace in access.needed("here", ["b", "a"])}
     assert {("secrets", "list", "a"), ("secrets", "list", "b"), ("tenants", "list", "")} <= listed
     assert ("secrets", "list", "") not in listed

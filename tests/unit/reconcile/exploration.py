@@ -153,7 +153,7 @@ def operator(server: Server, rows: Rows, cache: Mapping[Key, Raw]) -> Shell:
     world = World(_NoQueue(), "keep")
     for key, raw in cache.items():
         world.cache.put(simulated.parse(key.kind, raw))
-    given: dict[str, Any] = {"world": world, "cluster": server, "engine": rows, "cluster_id": CLUSTER}
+    given: dict[str, Any] = {"world": world, "cluster": server, "database": simulated.Database(rows, CLUSTER)}
     resync = timedelta(minutes=10)
     tenants = Tenants(**given, runtime="builtin", resync=resync, clock=lambda: 0.0)
     # Time stands still here: no counts are due but those that leave or reach 0.

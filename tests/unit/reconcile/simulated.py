@@ -225,22 +225,28 @@ def _managed(before: provider.Content, shall: provider.Content) -> provider.Cont
     return replace(shall, pulling_enabled=pulling)
 
 
-@contextlib.asynccontextmanager
-async def _look(rows: Rows) -> AsyncIterator[Rows]:
-    await rows.pause()
-    rows.reach()
-    yield rows
+class Database:
+    """`reconcile.database.Database` over rows in memory; every replica leads here."""
 
+    def __init__(self, rows: Rows, cluster_id: str) -> None:
+        self.rows = rows
+        self.cluster_id = cluster_id
 
-@contextlib.asynccontextmanager
-async def _transaction(rows: Rows) -> AsyncIterator[Rows]:
-    await rows.pause()
-    rows.reach()
-    yield rows
-    await rows.pause()
-    if rows.lost_answers:
-        rows.lost_answers -= 1
-        raise Unavailable("DatabaseUnavailable", "the answer was lost; the transaction may have been committed")
+    @contextlib.asynccontextmanager
+    async def look(self) -> AsyncIterator[Rows]:
+        await self.rows.pause()
+        self.rows.reach()
+        yield self.rows
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Rows]:
+        await self.rows.pause()
+        self.rows.reach()
+        yield self.rows
+        await self.rows.pause()
+        if self.rows.lost_answers:
+            self.rows.lost_answers -= 1
+            raise Unavailable("DatabaseUnavailable", "the answer was lost; the transaction may have been committed")
 
 
 def set_new_id(new_id: Callable[[], UUID]) -> None:
@@ -250,11 +256,11 @@ def set_new_id(new_id: Callable[[], UUID]) -> None:
 
 @contextlib.contextmanager
 def in_place_of_the_store(new_id: Callable[[], UUID]) -> Iterator[None]:
-    """Have the reconcilers work on `Rows` (given to them as their engine); ids of new rows come from ``new_id``."""
+    """Have the reconcilers work on `Rows` (through a `Database` of them); ids of new rows come from ``new_id``."""
     set_new_id(new_id)
     with (
-        mock.patch.multiple(provider_shell, look=_look, transaction=_transaction, providers=_Providers),
-        mock.patch.multiple(tenant_shell, look=_look, transaction=_transaction, tenants=_Tenants),
+        mock.patch.multiple(provider_shell, providers=_Providers),
+        mock.patch.multiple(tenant_shell, tenants=_Tenants),
     ):
         yield
 

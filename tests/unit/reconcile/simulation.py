@@ -110,8 +110,7 @@ class Simulation:
         given: dict[str, Any] = {
             "world": self.world,
             "cluster": self.server,
-            "engine": self.rows,
-            "cluster_id": CLUSTER,
+            "database": simulated.Database(self.rows, CLUSTER),
             "resync": NEVER,
         }
         secrets = SecretReader(cast(Any, self.server), cast(Any, self), SecretStr("k" * 44))

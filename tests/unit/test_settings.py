@@ -1,0 +1,204 @@
+"""The environment: what is said, what is assumed, and what is answered to nonsense."""
+
+import base64
+import os
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keep_operator import settings
+from keep_operator.errors import Refused
+from keep_operator.settings import PREFIX, LogFormat, Settings
+
+pytestmark = pytest.mark.unit
+
+KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
+URL = "postgresql://user:hunter2-secret@db:5432/keep"
+NEEDED = {"DATABASE_URL": URL, "ENCRYPTION_KEY": KEY}
+
+
+def load(**values: str) -> Settings:
+    """The settings of an environment that holds only these variables."""
+    return settings.load({PREFIX + name: value for name, value in values.items()})
+
+
+def load_for_operate(**values: str) -> Settings:
+    """The same for a process that needs some of them."""
+    return settings.load({PREFIX + name: value for name, value in values.items()}, operate=True)
+
+
+def refusal(read: Callable[..., Settings] = load, **values: str) -> str:
+    """What is said to values that cannot be used."""
+    with pytest.raises(Refused) as error:
+        read(**values)
+    assert error.value.reason == "SettingsInvalid"
+    return error.value.message
+
+
+def test_an_empty_environment_has_the_documented_defaults() -> None:
+    """Nothing must be set but what cannot be guessed."""
+    given = load()
+    assert (given.default_tenant, given.runtime, given.cluster_id) == ("keep", "builtin", "")
+    assert (given.watch_namespaces, given.secret_namespaces) == ((), ())
+    assert (given.health_port, given.log_format) == (8080, LogFormat.AUTO)
+    assert given.resync_period == timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CLUSTER_ID", "prod-eu-1", "prod-eu-1"),
+        ("DEFAULT_TENANT", "platform", "platform"),
+        ("DEFAULT_TENANT", "", ""),
+        ("WATCH_NAMESPACES", "monitoring, sre,,", ("monitoring", "sre")),
+        ("WATCH_NAMESPACES", "", ()),
+        ("SECRET_NAMESPACES", "monitoring", ("monitoring",)),
+        ("HEALTH_PORT", "0", 0),
+        ("HEALTH_PORT", "65535", 65535),
+        ("LOG_FORMAT", "json", LogFormat.JSON),
+        ("LOG_FORMAT", "text", LogFormat.TEXT),
+        ("RESYNC_PERIOD", "1h30m", timedelta(minutes=90)),
+        ("RESYNC_PERIOD", "30s", timedelta(seconds=30)),
+        ("RUNTIME", "builtin", "builtin"),
+        ("LEASE_SECONDS", "2", 2),
+    ],
+)
+def test_each_variable_is_read(name: str, value: str, expected: object) -> None:
+    """Under its documented name, in its documented form."""
+    assert getattr(settings.load({PREFIX + name: value}), name.lower()) == expected
+
+
+def test_every_variable_is_tested_here() -> None:
+    """One that is new must be added to the tables above and below."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f'"{name.upper()}"' not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CLUSTER_ID", "x" * 254, "at most 253 characters"),
+        ("DEFAULT_TENANT", "Keep", "not a DNS label"),
+        ("DEFAULT_TENANT", "-keep", "not a DNS label"),
+        ("DEFAULT_TENANT", "ke.ep", "not a DNS label"),
+        ("DEFAULT_TENANT", "ké", "not a DNS label"),
+        ("DEFAULT_TENANT", "x" * 64, "at most 63 characters"),
+        ("WATCH_NAMESPACES", "a/b", "not names of namespaces"),
+        ("WATCH_NAMESPACES", "a;b", "not names of namespaces"),
+        ("SECRET_NAMESPACES", "Monitoring", "not names of namespaces"),
+        ("HEALTH_PORT", "http", "valid integer"),
+        ("HEALTH_PORT", "", "valid integer"),
+        ("HEALTH_PORT", "65536", "less than or equal to 65535"),
+        ("HEALTH_PORT", "-1", "greater than or equal to 0"),
+        ("LOG_FORMAT", "yaml", "'auto', 'json' or 'text'"),
+        ("LOG_FORMAT", "", "'auto', 'json' or 'text'"),
+        ("RESYNC_PERIOD", "10", "such as 30s, 10m"),
+        ("RESYNC_PERIOD", "", "such as 30s, 10m"),
+        ("RESYNC_PERIOD", "29s", "at least 30s"),
+        ("LEASE_SECONDS", "1", "greater than or equal to 2"),
+        ("LEASE_SECONDS", "10s", "valid integer"),
+        ("ENCRYPTION_KEY", "hunter2", "32 bytes in URL-safe base64. Make a key with: python3"),
+        ("ENCRYPTION_KEY", KEY + "A", "32 bytes in URL-safe base64"),
+        ("ENCRYPTION_KEY", KEY.replace("A", "+"), "32 bytes in URL-safe base64"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_answered_with_its_variable_and_the_remedy(
+    name: str, value: str, words: str
+) -> None:
+    """One message, and never the value: it may be a secret in the wrong variable."""
+    message = refusal(lambda: settings.load({PREFIX + name: value}))
+    assert message.startswith(f"{PREFIX}{name}: ")
+    assert words in message
+    assert not value or len(value) < 6 or value not in message
+    assert "Value error" not in message
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """Nobody mends five variables in five restarts."""
+    message = refusal(load_for_operate, HEALTH_PORT="http", RESYNC_PERIOD="1s")
+    for name in ("HEALTH_PORT", "RESYNC_PERIOD", "DATABASE_URL", "ENCRYPTION_KEY_FILE"):
+        assert PREFIX + name in message
+
+
+def test_the_operator_needs_a_database_and_a_key() -> None:
+    """It refuses to start without, and says how to make a key (A-PKG-5)."""
+    message = refusal(load_for_operate)
+    assert f"{PREFIX}DATABASE_URL is not set: postgresql://" in message
+    assert f"{PREFIX}ENCRYPTION_KEY_FILE is not set. Make a key with: " in message
+    load_for_operate(**NEEDED)
+
+
+def test_the_key_that_the_message_makes_is_one_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+    """The remedy is tried."""
+    found = re.search(r"python3 -c '(.*)' >", settings.MAKE_A_KEY)
+    assert found is not None
+    exec(found[1], {})  # noqa: S102 - the very line that is shown to users
+    load_for_operate(DATABASE_URL=URL, ENCRYPTION_KEY=capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("key", [KEY, KEY.rstrip("="), f"  {KEY}\n"])
+def test_a_key_may_come_without_padding_and_with_blanks_around(key: str) -> None:
+    """As `token_urlsafe` and editors make them."""
+    assert load(ENCRYPTION_KEY=key).encryption_key.get_secret_value() == key.strip()
+
+
+def test_a_key_comes_better_from_a_file(tmp_path: Path) -> None:
+    """Which goes before the variable; blanks around it do not count."""
+    path = tmp_path / "key"
+    path.write_text(f"{KEY}\n", encoding="utf-8")
+    given = load_for_operate(DATABASE_URL=URL, ENCRYPTION_KEY_FILE=str(path), ENCRYPTION_KEY="ignored")
+    assert given.encryption_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b""])
+def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, content: bytes | None) -> None:
+    """By its variable and path, once."""
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    message = refusal(load_for_operate, DATABASE_URL=URL, ENCRYPTION_KEY_FILE=str(path))
+    assert message.count("ENCRYPTION_KEY") == 1
+    assert (str(path) in message) == (content != b"")
+
+
+def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+    """A Secret mounted without its key."""
+    assert "IsADirectoryError" in refusal(ENCRYPTION_KEY_FILE=str(tmp_path))
+
+
+def test_an_empty_file_variable_is_as_good_as_none() -> None:
+    """Charts render empty values."""
+    assert load(ENCRYPTION_KEY_FILE="", ENCRYPTION_KEY=KEY).encryption_key.get_secret_value() == KEY
+
+
+def test_secrets_do_not_show() -> None:
+    """Not in a log line that prints the settings, nor in a traceback."""
+    given = load(**NEEDED)
+    for text in (repr(given), str(given), str(given.model_dump())):
+        assert "hunter2" not in text
+        assert KEY not in text
+
+
+@given(st.text(min_size=6, max_size=40).filter(lambda text: not re.fullmatch("[A-Za-z0-9_-]{43}=?", text.strip())))
+def test_no_value_of_a_secret_is_ever_repeated(value: str) -> None:
+    """Whatever was put there."""
+    message = refusal(ENCRYPTION_KEY=value) if value.strip() else ""
+    assert value not in message
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    """The environment of a pod is full of them."""
+    assert settings.load({"PATH": "/bin", "OTHER_HEALTH_PORT": "x", "KEEP_OPERATOR_CONSOLE_PORT": "8081"}) == load()
+
+
+def test_without_an_argument_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every command does."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KEEP_OPERATOR_HEALTH_PORT", "9")
+    assert settings.load().health_port == 9
