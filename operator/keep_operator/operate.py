@@ -123,6 +123,7 @@ async def _run(process: Process, settings: Settings, stack: contextlib.AsyncExit
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
         await _while(kopf_task, _warm(built))
+        _spawn(stack, built.sweep.run())
         startup.set("cluster", StepState.DONE, f"{sum(built.world.cache.count(r.kind) for r in OURS)} objects")
         _listen(process.stop)  # once more: kopf has put its own signal handlers in the place of ours
         await _while(kopf_task, _lead(built, startup))

@@ -20,6 +20,7 @@ from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.shell import Shell
+from keep_operator.reconcile.sweep import Sweep
 from keep_operator.reconcile.tenant import Tenants
 from keep_operator.reconcile.world import World
 from keep_operator.resources.kinds import NAMESPACES, OURS, SECRETS, Key
@@ -44,6 +45,7 @@ class Rooms:
     secrets: MetadataWatch
     namespaces: MetadataWatch
     leadership: Leadership
+    sweep: Sweep
     heard: Heard
     registry: Any
     watched: tuple[str, ...]
@@ -84,6 +86,7 @@ def build(  # one argument for each thing that has a life of its own
         clock=time.monotonic,
         now=_now,
     )
+    sweep = Sweep(world, cluster, settings.watch_namespaces, settings.sweep_interval)
     return Rooms(
         database=database,
         link=link,
@@ -93,8 +96,9 @@ def build(  # one argument for each thing that has a life of its own
         secrets=secrets,
         namespaces=namespaces,
         leadership=leadership,
+        sweep=sweep,
         heard=heard,
-        registry=register.register(world, metrics, heard),
+        registry=register.register(world, metrics, heard, sweep.ask),
         watched=settings.watch_namespaces,
     )
 

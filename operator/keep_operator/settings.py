@@ -84,6 +84,10 @@ class Settings(BaseModel):
     runtime: Literal["builtin"] = Field(
         default="builtin", description="What runs workflows where a Tenant does not say: builtin."
     )
+    sweep_interval: Duration = Field(
+        default=timedelta(minutes=10),
+        description="How often cache and API server are compared, to find deletions that no watch told of.",
+    )
     lease_seconds: int = Field(
         default=10,
         ge=2,
@@ -91,11 +95,11 @@ class Settings(BaseModel):
         description="Seconds after which a standby takes over from a leader that has stopped renewing its Lease.",
     )
 
-    @field_validator("resync_period")
+    @field_validator("resync_period", "sweep_interval")
     @classmethod
     def _not_too_short(cls, value: timedelta) -> timedelta:
         if value < timedelta(seconds=30):
-            raise ValueError("must be at least 30s: below that the resync itself would be the load")
+            raise ValueError("must be at least 30s: below that it would itself be the load")
         return value
 
     @field_validator("encryption_key")

@@ -47,11 +47,15 @@ class Heard:
         return {kind: self._clock() - at for kind, at in self._at.items()}
 
 
-def register(world: World, metrics: Metrics, heard: Heard) -> kopf.OperatorRegistry:
-    """A registry by which kopf calls us for every object of our kinds, listed or changed."""
+def register(world: World, metrics: Metrics, heard: Heard, listed_again: Callable[[], None]) -> kopf.OperatorRegistry:
+    """A registry by which kopf calls us for every object of our kinds, listed or changed.
+
+    ``listed_again`` is called for items of a list that comes after the first one: a stream was broken, and what was deleted
+    meanwhile is told by nobody.
+    """
     registry = kopf.OperatorRegistry()
     for resource, reader in WATCHED:
-        _see(registry, resource, reader, world, metrics, heard)
+        _see(registry, resource, reader, world, metrics, heard, listed_again)
     return registry
 
 
@@ -62,10 +66,13 @@ def _see(
     world: World,
     metrics: Metrics,
     heard: Heard,
+    listed_again: Callable[[], None],
 ) -> None:
     @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=f"see-{resource.plural}")
     async def see(event: kopf.RawEvent, **_: Any) -> None:
         heard.event(resource.kind)
+        if event["type"] is None and world.cache.is_warm:
+            listed_again()
         try:
             obj = objects.parse(resource.kind, event["object"], reader)
             if event["type"] == "DELETED":

@@ -119,6 +119,11 @@ class Cache:
         await self._warm.wait()
 
     @property
+    def is_warm(self) -> bool:
+        """Whether everything that was expected has arrived."""
+        return self._warm.is_set()
+
+    @property
     def missing(self) -> int:
         """How many expected objects have not been seen yet."""
         return len(self._awaited)
