@@ -31,6 +31,7 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
 soak: $(READY) ## The tests with long windows, at full length (an hour)
+	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
 fmt: $(READY) ## Format the code

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -70,9 +70,9 @@ class Process:
         """None, or in words why the process should be restarted."""
         if self.pulse.lag_s() > health.LAG_LIMIT_S:
             return f"the event loop has been blocked for {self.pulse.lag_s():.0f} s"
-        if self.workers is None or not (self.queue.is_open and self.queue.depth):
+        if self.workers is None or not self.queue.is_open:
             return None
-        stuck_s = time.monotonic() - self.workers.last_progress
+        stuck_s = min(time.monotonic() - self.workers.last_progress, self.queue.oldest_s())
         if stuck_s > STUCK_S:
             return f"no reconcile has ended for {stuck_s:.0f} s while {self.queue.depth} keys wait"
         return None
@@ -122,29 +122,25 @@ async def _run(process: Process, settings: Settings, stack: contextlib.AsyncExit
     holding: asyncio.Task[None] | None = None
     try:
         startup.set("cluster", StepState.RUNNING, "reading what is there")
-        await _while(kopf_task, _warm(built))
+        await _while((kopf_task,), _warm(built))
         _spawn(stack, built.sweep.run())
         startup.set("cluster", StepState.DONE, f"{sum(built.world.cache.count(r.kind) for r in OURS)} objects")
         _listen(process.stop)  # once more: kopf has put its own signal handlers in the place of ours
-        await _while(kopf_task, _lead(built, startup))
-        holding = asyncio.create_task(built.leadership.hold())
+        await _while((kopf_task,), _stand_by(built, startup))
+        holding = asyncio.create_task(_hold(built))
+        await _while((kopf_task, holding), _step(startup, "leadership", lambda: _claim(built)))
         _spawn(stack, _watch_database(built))
-        await _while(kopf_task, _step(startup, "default tenant", lambda: _default(built)))
+        await _while((kopf_task, holding), _step(startup, "default tenant", lambda: _default(built)))
         process.queue.open()
         startup.set("queue", StepState.DONE, "open")
         log.info("ready")
-        await asyncio.wait((kopf_task, holding), return_when=asyncio.FIRST_COMPLETED)
-        if holding.done():
-            raise Unavailable("LeadershipLost", "the Lease was lost; the process ends, to begin anew as a standby")
-        await kopf_task  # raises when a watch broke for good
+        await _while((kopf_task, holding), asyncio.Event().wait())  # until one of the two ends, which raises
     finally:
         await process.workers.stop()
         if holding is not None:
-            holding.cancel()
-            await built.leadership.release()
-        kopf_task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await kopf_task
+            await _end(holding)
+        await built.leadership.release()
+        await _end(kopf_task)
 
 
 def _listen(stop: asyncio.Event) -> None:
@@ -231,8 +227,8 @@ async def _warm(built: Rooms) -> None:
             await _expect(built)
 
 
-async def _lead(built: Rooms, startup: Startup) -> None:
-    """Wait until this replica leads, and until the database knows it; a standby is ready, it only does not write."""
+async def _stand_by(built: Rooms, startup: Startup) -> None:
+    """Wait until this replica has the Lease; a standby is ready, it only does not write."""
 
     def stand_by(leader: str) -> None:
         startup.set("leadership", StepState.DONE, f"standing by, {leader} leads")
@@ -240,17 +236,29 @@ async def _lead(built: Rooms, startup: Startup) -> None:
         startup.set("queue", StepState.DONE, "closed until this replica leads")
 
     startup.set("leadership", StepState.RUNNING, "asking for the Lease")
-    epoch = await built.leadership.acquire(stand_by)
+    await built.leadership.acquire(stand_by)
     for later in ("leadership", "default tenant", "queue"):
         startup.set(later, StepState.PENDING)
 
-    async def claim() -> str:
-        nonlocal epoch
-        while (known := await built.database.claim(epoch)) is not None:
-            epoch = await built.leadership.raise_epoch(above=known)
-        return f"leading, epoch {epoch}"
 
-    await _step(startup, "leadership", claim)
+async def _claim(built: Rooms) -> str:
+    """Let the database know the new leader; raises Unavailable or Conflict where that takes another attempt."""
+    epoch = built.leadership.epoch
+    while (known := await built.database.claim(epoch)) is not None:
+        epoch = await built.leadership.raise_epoch(above=known)
+    return f"leading, epoch {epoch}"
+
+
+async def _hold(built: Rooms) -> None:
+    """Renew the Lease until it is lost, or until the database knows a newer leader; raises then."""
+    renewing = asyncio.create_task(built.leadership.hold())
+    deposed = asyncio.create_task(built.database.deposed.wait())
+    try:
+        await asyncio.wait((renewing, deposed), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end(renewing)
+        await _end(deposed)
+    raise Unavailable("LeadershipLost", "another replica leads; this process ends, to begin anew as a standby")
 
 
 async def _watch_database(built: Rooms) -> None:
@@ -269,17 +277,27 @@ async def _default(built: Rooms) -> str:
     return detail if key is None else f"{detail}, {await built.shell.reconcile(key)}"
 
 
-async def _while(guard: asyncio.Task[None], work: Awaitable[T]) -> T:
-    """Await ``work`` while ``guard`` lives; the guard's failure is ours."""
+async def _while(guards: Sequence[asyncio.Task[None]], work: Awaitable[T]) -> T:
+    """Await ``work`` while all ``guards`` live; the failure of one of them is ours."""
     task = asyncio.ensure_future(work)
-    await asyncio.wait((guard, task), return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        return task.result()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    guard.result()
+    try:
+        await asyncio.wait((*guards, task), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        await _end(task)
+    for guard in guards:
+        if guard.done():
+            guard.result()
     raise asyncio.CancelledError
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancel something and wait until it has ended, however it ends."""
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()  # seen: whoever waits for the task is told
 
 
 def _spawn(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
 """A test's hands on the cluster and the database: applies as a user would, reads and counts as an auditor would."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -21,6 +22,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 # How long a test waits for what takes a second on a quiet machine.
 PATIENCE_S: Final = 60.0
+# `make soak` watches quiet windows at their full length, `make test` for this long at most, in seconds.
+SHORT_WINDOW_S: Final = 20.0
 MERGE, APPLY = "merge-patch+json", "apply-patch+yaml"
 
 
@@ -35,6 +38,11 @@ def eventually(
             return seen
         assert time.monotonic() < end, f"{what or 'it'} did not come about; last seen: {seen!r}"
         time.sleep(0.05)
+
+
+def window(full_s: float) -> float:
+    """How long to watch that nothing happens, in seconds."""
+    return full_s if os.environ.get("KEEP_OPERATOR_SOAK") else min(full_s, SHORT_WINDOW_S)
 
 
 @dataclass(frozen=True, slots=True)

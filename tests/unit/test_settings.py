@@ -65,6 +65,7 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
         ("RESYNC_PERIOD", "1h30m", timedelta(minutes=90)),
         ("RESYNC_PERIOD", "30s", timedelta(seconds=30)),
         ("RUNTIME", "builtin", "builtin"),
+        ("SWEEP_INTERVAL", "30m", timedelta(minutes=30)),
         ("LEASE_SECONDS", "2", 2),
     ],
 )
@@ -100,6 +101,8 @@ def test_every_variable_is_tested_here() -> None:
         ("RESYNC_PERIOD", "10", "such as 30s, 10m"),
         ("RESYNC_PERIOD", "", "such as 30s, 10m"),
         ("RESYNC_PERIOD", "29s", "at least 30s"),
+        ("RUNTIME", "keep", "'builtin'"),
+        ("SWEEP_INTERVAL", "1s", "at least 30s"),
         ("LEASE_SECONDS", "1", "greater than or equal to 2"),
         ("LEASE_SECONDS", "10s", "valid integer"),
         ("ENCRYPTION_KEY", "hunter2", "32 bytes in URL-safe base64. Make a key with: python3"),
@@ -184,11 +187,10 @@ def test_secrets_do_not_show() -> None:
         assert KEY not in text
 
 
-@given(st.text(min_size=6, max_size=40).filter(lambda text: not re.fullmatch("[A-Za-z0-9_-]{43}=?", text.strip())))
+@given(st.text(max_size=40))
 def test_no_value_of_a_secret_is_ever_repeated(value: str) -> None:
     """Whatever was put there."""
-    message = refusal(ENCRYPTION_KEY=value) if value.strip() else ""
-    assert value not in message
+    assert "§" not in refusal(ENCRYPTION_KEY=f"§{value}§")
 
 
 def test_variables_of_others_are_none_of_our_business() -> None:

@@ -199,7 +199,10 @@ def refusal(obj: Object[ProviderSpec]) -> Finding | None:
         return conditions.false(
             "Synced", "UnknownProviderType", f'spec.type: "{spec.type}" is not a provider type.{hint}'
         )
-    faults = provider.config_violations(spec)
+    faults = (
+        *provider.config_violations(spec),
+        *catalogue.faults(spec.type, spec.config or {}, [entry.key for entry in spec.secrets]),
+    )
     return conditions.false("Synced", "InvalidConfig", describe(faults)) if faults else None
 
 

@@ -33,7 +33,7 @@ _CONCLUDED: Final = {
     "Adopted": "A record that nobody here owned was taken over. What it said before stands in the ledger.",
     "HandedOver": "The record was taken over with its id from an object that is gone. Nothing to do.",
     "UnknownProviderType": "spec.type is not a provider type. Correct it; the message suggests the nearest one.",
-    "InvalidConfig": "spec.config has a fault. Correct the field that the message names.",
+    "InvalidConfig": "A field of spec.config or spec.secrets is missing, unknown or malformed. Correct what the message names.",
     "SpecRefused": "The spec breaks a rule or cannot be stored. Correct the field that the message names.",
     "ImmutableFieldChanged": "A field that cannot change was changed; the recorded value stays. Set it back, or make a new object.",
     "ExternalNameConflict": "Another object holds the name. Delete one of the two, or choose another name.",

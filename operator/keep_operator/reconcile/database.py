@@ -1,10 +1,12 @@
 """The control database as reconciles use it: anybody looks, only the leader writes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from keep_operator.errors import Conflict
 from keep_operator.store import engine as store
 from keep_operator.store import installation
 
@@ -16,6 +18,7 @@ class Database:
         self._engine = engine
         self.cluster_id = cluster_id
         self.epoch = 0
+        self.deposed = asyncio.Event()
 
     def look(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection that only reads."""
@@ -23,9 +26,16 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that commits only while this replica leads; raises Conflict `LeadershipLost` when it does not."""
+        """A transaction that commits only while this replica leads.
+
+        Raises Conflict `LeadershipLost` when it does not, and sets ``deposed``: the database is the last word.
+        """
         async with store.transaction(self._engine) as conn:
-            await installation.guard(conn, self.epoch)
+            try:
+                await installation.guard(conn, self.epoch)
+            except Conflict:
+                self.deposed.set()
+                raise
             yield conn
 
     async def claim(self, epoch: int) -> int | None:

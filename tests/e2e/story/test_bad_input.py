@@ -46,7 +46,7 @@ def test_foreign_namespace_is_refused_until_it_is_admitted(team: str, kube: Kube
 
 
 @pytest.mark.parametrize(
-    "config",
+    "headers",
     [
         {"big": "x" * 1_000_000},
         {"text": "snow \u2603, astral \U0001f600, right-to-left \u202e, bell \x07, escape \x1b[31m"},
@@ -58,10 +58,11 @@ def test_foreign_namespace_is_refused_until_it_is_admitted(team: str, kube: Kube
     ids=["one-megabyte", "unicode-and-control", "nested", "many", "numbers", "odd-keys"],
 )
 def test_strange_configs_end_somewhere_clear(
-    team: str, config: Json, kube: Kube, namespace: str, database: Database
+    team: str, headers: Json, kube: Kube, namespace: str, database: Database
 ) -> None:
     """Whatever a config holds: stored as it is and Ready without writing again, or refused with its path."""
-    vm = provider("vm", namespace, team, config=config)
+    config = {"url": "http://receiver:8080", "headers": headers}
+    vm = provider("vm", namespace, team, "webhook", config=config)
     kube.create(vm)
     seen = eventually(lambda: kube.get(vm), lambda t: (t.condition("Ready") or ("Unknown",))[0] != "Unknown")
     if seen.ready:
@@ -71,6 +72,33 @@ def test_strange_configs_end_somewhere_clear(
         assert "spec.config" in seen.message("Ready")
     time.sleep(1.0)
     assert kube.get(vm).version == seen.version
+
+
+def test_all_faults_of_a_config_are_told_at_once(team: str, kube: Kube, namespace: str, database: Database) -> None:
+    """One look at the message is enough to correct a misspelt field, a misplaced credential and a bad address."""
+    vm = provider(
+        "vm",
+        namespace,
+        team,
+        config={"VMBackendUrl": "http://vm", "BasicAuthPassword": CANARY, "VMAlertURL": "vm", "": 1},
+    )
+    kube.create(vm)
+    refused = kube.await_condition(vm, "Ready", ("False", "InvalidConfig"))
+    for told in ("VMBackendURL?", "spec.config.BasicAuthPassword", "spec.config.VMAlertURL", "spec.config['']"):
+        assert told in refused.message("Ready")
+    assert CANARY not in json.dumps(refused.status)
+    assert database.providers() == []
+    kube.edit(
+        vm,
+        config={
+            "VMBackendUrl": None,
+            "BasicAuthPassword": None,
+            "VMAlertURL": None,
+            "": None,
+            "VMBackendURL": "http://vm",
+        },
+    )
+    kube.await_ready(vm)
 
 
 def test_deeply_nested_config_blinds_nobody(team: str, kube: Kube, namespace: str) -> None:
@@ -131,10 +159,10 @@ def test_changed_type_and_tenant_stay_in_force_where_nothing_forbids_them(
     (row,) = database.providers()
     if server_version >= (1, 25):
         return  # such an edit does not get in there
-    kube.edit(vm, type="slack")
+    kube.edit(vm, type="slack", config=None)
     kube.await_condition(vm, "Stalled", ("True", "ImmutableFieldChanged"))
     assert database.providers() == [row]
-    kube.edit(vm, type="victoriametrics", tenantRef={"name": "other"})
+    kube.edit(vm, type="victoriametrics", config={"VMBackendURL": "http://vm:8428"}, tenantRef={"name": "other"})
     kube.await_condition(vm, "Ready", ("False", "TenantChanged"))
     assert database.providers() == [row]
     kube.edit(vm, tenantRef={"name": team})

@@ -112,7 +112,7 @@ def test_orphaning_owner_still_hands_over(team: str, kube: Kube, namespace: str,
 def test_another_type_is_a_conflict_at_once(team: str, kube: Kube, namespace: str, database: Database) -> None:
     """A claimant of another type is refused at once, and gets a new record when the old one is gone."""
     old = provider("metrics", namespace, team)
-    new = provider("other", namespace, team, "slack", externalName="metrics", config={"webhook_url": "http://chat"})
+    new = provider("other", namespace, team, "slack", externalName="metrics", config={"webhook_url": "{{ env.CHAT }}"})
     kube.create(old)
     (before,) = kube.await_ready(old)
     kube.create(new)

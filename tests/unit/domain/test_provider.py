@@ -214,8 +214,8 @@ def test_a_new_provider_does_not_enter_a_tenant_that_goes() -> None:
 
 def test_a_provider_of_a_tenant_that_is_held_keeps_being_served() -> None:
     """While dependents hold the Tenant's deletion everything goes on (A-GC-8)."""
-    obj = settled_provider(spec={"config": {"a": 1}}, status=ready_status())
-    content = Content({"a": 1}, None, "hash-2")
+    obj = settled_provider(spec={"config": {"VMBackendPort": 1}}, status=ready_status())
+    content = Content({"VMBackendPort": 1}, None, "hash-2")
     seen = a_look(obj, tenant=tenant_sight(deleting=True), content=content, own=provider_record())
     assert isinstance(do(seen), Update)
 

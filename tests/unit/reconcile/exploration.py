@@ -15,6 +15,7 @@ come to an end, in whatever order they are taken (their graph has no cycle), and
 from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
@@ -57,7 +58,7 @@ class InFlight:
 
     raw: Raw
     plan: Plan[Any]
-    mark: Mark
+    mark: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class Scene:
     server: Server
     rows: Rows
     cache: Mapping[Key, Raw]
-    mark: Mark
+    mark: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +86,10 @@ class State:
     looked: Key | None = None
     fruitless: bool = False
 
-    @property
+    @cached_property
     def mark(self) -> Mark:
         """Equal for states that are the same, however they came about."""
-        flying = tuple(sorted((key, flight.mark) for key, flight in self.flying.items()))
+        flying = tuple(sorted(flight.mark for flight in self.flying.values()))
         return self.scene.mark, flying, self.edits, self.faults
 
 
@@ -190,8 +191,9 @@ class Exploration:
     _raws: dict[str, Raw] = field(default_factory=dict)
     _known: dict[int, tuple[Raw, Raw]] = field(default_factory=dict)
     _marks: dict[Any, int] = field(default_factory=dict)
-    _scenes: dict[Mark, Scene] = field(default_factory=dict)
-    _looks: dict[Mark, dict[Key, InFlight]] = field(default_factory=dict)
+    _scenes: dict[int, Scene] = field(default_factory=dict)
+    _looks: dict[int, dict[Key, InFlight]] = field(default_factory=dict)
+    _collections: dict[int, Scene] = field(default_factory=dict)
     _acts: dict[Mark, tuple[Scene, str]] = field(default_factory=dict)
     _version: int = 1_000_000
 
@@ -289,11 +291,8 @@ class Exploration:
                 if key in server.objects:
                     learnt[key] = server.objects[key]
                 yield self._after(state, self._scene(server, rows, learnt), f"the cache learns of {key}")
-        collected = self._fork(state)
-        collected.collect()
-        if collected.objects != server.objects:
-            scene = self._scene(collected, _rows(collected), self._told(state, collected))
-            yield self._after(state, scene, "garbage collection")
+        if (collected := self._collected(state)) is not state.scene:
+            yield self._after(state, collected, "garbage collection")
         for key, flight in self._decisions(state.scene).items():
             if key not in state.flying:
                 what = ", ".join(type(action).__name__ for action in flight.plan.actions)
@@ -302,6 +301,14 @@ class Exploration:
                 yield replace(state, flying=flying, story=Story(step, state.story), looked=key, fruitless=False)
         for key in state.flying:
             yield self._act(state, key)
+
+    def _collected(self, state: State) -> Scene:
+        known = self._collections.get(state.scene.mark)
+        if known is None:
+            server = self._fork(state)
+            server.collect()
+            known = self._collections[state.scene.mark] = self._scene(server, _rows(server), self._told(state, server))
+        return known
 
     def _decisions(self, scene: Scene) -> dict[Key, InFlight]:
         """What a look at each object would decide now; objects with nothing left to do are left out."""
@@ -315,13 +322,13 @@ class Exploration:
                 kind = shell._kinds[key.kind]
                 plan = kind.plan(finish(kind.observe(obj)), NOW)
                 if plan.actions or (plan.status is not None and plan.status != obj.status):
-                    decisions[key] = InFlight(raw, plan, (id(raw), self._marked(repr(plan))))
+                    decisions[key] = InFlight(raw, plan, self._marked((key, id(raw), repr(plan))))
         return decisions
 
     def _act(self, state: State, key: Key, *, lose_answer: bool = False) -> State:
         flight, scene = state.flying[key], state.scene
         step = f"what was decided for {key} is carried out{', but the answer is lost' * lose_answer}"
-        mark = (scene.mark, key, flight.mark, lose_answer)
+        mark = (scene.mark, flight.mark, lose_answer)
         if mark not in self._acts:
             try:
                 self._acts[mark] = self._carried_out(state, key, flight, lose_answer)

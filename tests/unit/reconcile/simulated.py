@@ -297,7 +297,8 @@ class Server:
     emit: Callable[[str, str, Raw], None] = lambda _type, _kind, _raw: None
     rows: Rows | None = None
     down: bool = False
-    writes: int = 0
+    # What the operator has written, in order: of which object, and whether "metadata" or "status".
+    patches: list[tuple[Key, str]] = field(default_factory=list)
 
     # What a client of the operator's calls.
 
@@ -329,7 +330,7 @@ class Server:
             changes = {name: body["metadata"][name] for name in ("finalizers", "ownerReferences")}
             self._check_release(key, old, changes["finalizers"])
             answer = self._store(key, {**old, "metadata": {**old["metadata"], **changes}})
-        self.writes += 1
+        self.patches.append((key, subresource or "metadata"))
         await self.pause()
         self._reach()
         return answer
@@ -438,10 +439,6 @@ class Server:
         owner = self.tenant_of(heir)
         if owner is not None and tenant.effective_id(owner) != row.tenant_id:
             raise Broken(f"the record of tenant {row.tenant_id} went to {heir.key} of {tenant.effective_id(owner)}")
-
-    def fork(self) -> "Server":
-        """An independent copy."""
-        return replace(self, objects=dict(self.objects), secrets=dict(self.secrets))
 
     def _reach(self) -> None:
         if self.down:

@@ -98,7 +98,7 @@ def _kill() -> Step:
 
 def provider_specs() -> st.SearchStrategy[dict[str, Any]]:
     """Specs of Providers: mostly good ones that get into each other's way, some that a server without CEL lets pass."""
-    secret = [{"key": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    secret = [{"key": "access_token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
     ours: dict[str, st.SearchStrategy[Any]] = {
         "type": st.just("slack"),
         "externalName": st.sampled_from(["x", "x", "y"]),
@@ -106,19 +106,19 @@ def provider_specs() -> st.SearchStrategy[dict[str, Any]]:
     policies: dict[str, st.SearchStrategy[Any]] = {
         "deletionPolicy": st.sampled_from(["Delete", "Orphan"]),
         "adoptionPolicy": st.sampled_from(["Never", "IfUnowned"]),
-        "config": st.sampled_from([{"a": 1}, {"a": 2}]),
+        "config": st.sampled_from([{"webhook_url": "{{ env.A }}"}, {"webhook_url": "{{ env.B }}"}]),
     }
     oddities: dict[str, st.SearchStrategy[Any]] = {
         "externalName": st.sampled_from(["x", "y"]),
         "tenantRef": st.sampled_from([{"name": "keep"}, {"name": "two"}]),
-        "config": st.sampled_from([{"a": 1}, {"token": "twice"}]),
+        "config": st.sampled_from([{"webhook_url": "{{ env.A }}"}, {"access_token": "{{ env.TWICE }}"}]),
         "secrets": st.just(secret),
         "suspend": st.booleans(),
         "resyncPeriod": st.sampled_from(["1h", "1s"]),
     }
     good = st.fixed_dictionaries(ours, optional=policies)
     plain = st.fixed_dictionaries({"type": st.just("slack")}, optional={"secrets": st.just(secret)})
-    odd = st.fixed_dictionaries({"type": st.sampled_from(["slack", "jira"])}, optional=oddities)
+    odd = st.fixed_dictionaries({"type": st.sampled_from(["slack", "ntfy"])}, optional=oddities)
     return st.one_of(good, good, good, plain, odd)
 
 

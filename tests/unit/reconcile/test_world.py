@@ -193,7 +193,7 @@ CLAIM: dict[str, Any] = {"externalName": "x"}
         (one("vm", CLAIM), one("vm", CLAIM | {"suspend": True})),
         (one("vm", CLAIM), one("vm", CLAIM | {"type": "slack"})),
         (one("vm", CLAIM), one("vm", CLAIM | {"type": "nothing_like_it"})),
-        (one("vm", CLAIM), one("vm", CLAIM | {"config": {"a": "\x00"}})),
+        (one("vm", CLAIM), one("vm", CLAIM | {"config": {"VMBackendURL": "\x00"}})),
         (one("vm", CLAIM), one("vm", CLAIM | {"resyncPeriod": "1s"})),
         (one("vm", CLAIM), one("vm", CLAIM | {"tenantRef": {"name": "other"}})),
         (one("vm", CLAIM), one("vm", CLAIM, status={"providerId": "1"})),
@@ -237,7 +237,7 @@ def test_a_claimant_that_comes_or_goes_wakes_the_others() -> None:
     "after",
     [
         one("vm", CLAIM, status={"conditions": [condition("Synced", "Unknown")]}),
-        one("vm", CLAIM | {"config": {"a": 1}}),
+        one("vm", CLAIM | {"config": {"VMBackendPort": 1}}),
         one("vm", CLAIM, annotations={"a": "b"}),
     ],
     ids=["conditions", "config", "annotations"],
@@ -357,7 +357,7 @@ def test_the_tenant_of_a_provider_that_names_none(
 
 def test_a_secret_wakes_those_that_name_it() -> None:
     """In its namespace, by its name (A-DEP-6)."""
-    secret = {"secrets": [{"key": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}
+    secret = {"secrets": [{"key": "BasicAuthPassword", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}
     namesake = one("elsewhere", secret, namespace="other")
     world, queue = the_world(one("vm", secret), one("vms"), namesake)
     world.secret_changed("monitoring", "s")
