@@ -34,6 +34,9 @@ soak: $(READY) ## The tests with long windows, at full length (an hour)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
+bench: $(READY) ## Measure beside a bare client and a plain kopf operator: make bench ONLY=ready N=2000
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(N),--objects $(N)) $(ARGS)
+
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet .
@@ -70,4 +73,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help run test check soak fmt lint types generate verify lock clean
+.PHONY: help run test check soak bench fmt lint types generate verify lock clean
