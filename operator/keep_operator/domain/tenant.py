@@ -305,12 +305,14 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
 def _counts(seen: Observed) -> dict[str, Any]:
     """The status fields of the dependents; left out while they may not be written yet.
 
-    A total that leaves or reaches 0 is written at once: admission policies read it.
+    A total that leaves or reaches 0 is written at once: admission policies read it. So is the one that a deletion is first
+    held for, since its message names it.
     """
     total, ready = seen.dependents.total, seen.dependents.ready
     counted = {"total": total, "ready": ready}
     written = seen.object.status.get("providers") or {}
-    due = not seen.counts_due_in or bool(written.get("total", 0)) != bool(total)
+    held_first = seen.object.deleting and seen.object.condition("Deleting") is None
+    due = not seen.counts_due_in or held_first or bool(written.get("total", 0)) != bool(total)
     return {"providers": counted} if due or written == counted else {}
 
 

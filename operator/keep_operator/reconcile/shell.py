@@ -179,9 +179,10 @@ class Shell:
             return True
         try:
             await self._report(kind, obj, plan, report)
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
             # The report itself did not get through, so there is no use in reporting that.
-            report.outcome, report.reason, report.retry_in_s = Outcome.UNAVAILABLE, error.reason, error.retry_after_s
+            report.outcome, report.reason = Outcome.UNAVAILABLE, error.reason
+            report.retry_in_s = getattr(error, "retry_after_s", None)
             log.warning(error.message, extra={"kind": obj.key.kind, "object": obj.key.path, "reason": error.reason})
         return True
 
@@ -229,14 +230,16 @@ class Shell:
     async def _fail(self, kind: Kind, obj: Object[Any], error: KeepOperatorError, report: Report) -> None:
         """Report an attempt that ended in an error; raises Conflict where the report itself came too late."""
         report.reason = error.reason
-        report.outcome = Outcome.REFUSED if isinstance(error, Refused) and not obj.deleting else Outcome.UNAVAILABLE
+        # What the API server rejects, an admission policy say, may be let through later, and no watch would tell.
+        final = isinstance(error, Refused) and error.reason != "ApiRejected" and not obj.deleting
+        report.outcome = Outcome.REFUSED if final else Outcome.UNAVAILABLE
         report.retry_in_s = error.retry_after_s if isinstance(error, Unavailable) else None
         if report.outcome is Outcome.UNAVAILABLE:
             log.warning(error.message, extra={"kind": obj.key.kind, "object": obj.key.path, "reason": error.reason})
         try:
             plan = planning.failed(obj, error, kind.living, self._now())
             await self._write_status(kind, obj, plan.status or {}, report)
-        except Unavailable:
+        except (Unavailable, Refused):
             log.debug("the failure cannot be reported now", extra={"object": obj.key.path})
 
     async def _read_again(self, key: Key) -> None:

@@ -52,10 +52,9 @@ class Recorded(pydantic.BaseModel):
     @property
     def alive(self) -> bool:
         """Whether this very process still runs; a zombie does not, and neither does a stranger with the same id."""
-        alive = boot() == self.boot and began_tick(self.pid) == self.began_tick
-        if not alive and (child := _children.pop(self.pid, None)) is not None:
-            child.wait()  # returns at once: what is left of it is a zombie
-        return alive
+        if (child := _children.get(self.pid)) is not None and child.poll() is not None:
+            del _children[self.pid]
+        return boot() == self.boot and began_tick(self.pid) == self.began_tick
 
     def send(self, number: int) -> None:
         """Sends a signal to this very process; nothing happens when it is gone."""
