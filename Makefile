@@ -20,7 +20,8 @@ run: $(READY) ## Start the sandbox and the operator, and show the sample story l
 test: $(READY) ## Run every test; the first time builds the sandbox's control plane (about three minutes)
 	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
-	@$(BIN)/python -m pytest $(REAL) $(ARGS)
+	@$(BIN)/python -m pytest -n 2 tests/component tests/integration $(ARGS)
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, spelling, unit and contract tests
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fmt"; exit 1; }
@@ -31,10 +32,10 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
 soak: $(READY) ## The tests with long windows, at full length (an hour)
-	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile $(ARGS)
+	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
-bench: $(READY) ## Measure beside a bare client and a plain kopf operator: make bench ONLY=ready N=2000
+bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions N=2000
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(N),--objects $(N)) $(ARGS)
 
 fmt: $(READY) ## Format the code
@@ -49,8 +50,9 @@ lint: $(READY) ## Lint, layers and spelling
 types: $(READY) ## Check the types
 	@$(BIN)/mypy
 
-generate: $(READY) ## Make the generated files again: crds/
+generate: $(READY) ## Make the generated files again: crds/, docs/cli.md
 	@$(BIN)/keep-operator crds print --output-dir crds
+	@$(BIN)/python -m keep_operator.plugin.reference > docs/cli.md
 
 verify: $(READY) ## Fail when a generated file is not current
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)

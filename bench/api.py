@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 
 from keep_operator.cluster import connection
-from keep_operator.resources.kinds import API_VERSION, PROVIDERS, TENANTS, Resource
+from keep_operator.resources.kinds import API_VERSION, PROVIDERS, TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Resource
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -76,31 +76,36 @@ class Api:
                 counted[f"{labels['verb']} {target}{verdict}"] += int(float(found[2]))
         return counted
 
-    async def watch_ready(self, since: str, ready: set[str]) -> None:
-        """Add the name of each Provider to ``ready`` as it becomes Ready; runs until cancelled.
+    async def watch(self, resource: Resource, since: str, seen: Callable[[Json], None]) -> None:
+        """Hand over each object of a kind as it comes or changes; runs until cancelled.
 
         The server ends streams of its own accord, the first ones when a definition settles; each is taken up again.
         """
         unbounded = aiohttp.ClientTimeout(total=None)
         while True:
-            url = f"{self._server}{PROVIDERS.path()}?watch=1&resourceVersion={since}"
+            url = f"{self._server}{resource.path()}?watch=1&resourceVersion={since}"
             async with self._session.get(url, timeout=unbounded, read_bufsize=LINE_BYTES) as stream:
                 async for line in stream.content:
                     document = json.loads(line)
                     if document["type"] == "ERROR":
                         raise RuntimeError(f"the watch broke: {document}")
                     since = document["object"]["metadata"]["resourceVersion"]
-                    if _is_ready(document["object"]):
-                        ready.add(document["object"]["metadata"]["name"])
+                    seen(document["object"])
             await asyncio.sleep(REOPEN_S)
 
-    async def version(self) -> str:
-        """The resourceVersion of the present list of Providers."""
-        return str((await self.send("GET", PROVIDERS.path()))["metadata"]["resourceVersion"])
+    async def version(self, resource: Resource) -> str:
+        """The resourceVersion of the present list of a kind."""
+        return str((await self.send("GET", f"{resource.path()}?limit=1"))["metadata"]["resourceVersion"])
+
+    async def sample(self, resource: Resource) -> Json:
+        """Some object of a kind."""
+        found = (await self.send("GET", f"{resource.path()}?limit=1"))["items"][0]
+        assert isinstance(found, dict)
+        return found
 
     async def clear(self) -> None:
         """Remove all objects of ours, whoever holds them, and wait until they are gone."""
-        for resource in (PROVIDERS, TENANTS):
+        for resource in (WORKFLOWS, WORKFLOW_REVISIONS, PROVIDERS, TENANTS):
 
             async def remove(item: Json, resource: Resource = resource) -> None:
                 path = resource.path(item["metadata"].get("namespace"), item["metadata"]["name"])
@@ -136,6 +141,50 @@ def provider(name: str, namespace: str, tenant: str) -> Json:
     }
 
 
+def workflow(name: str, namespace: str, tenant: str, provider: str) -> Json:
+    """A Workflow that asks one Provider every five minutes, and tells a console."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": WORKFLOWS.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"tenantRef": {"name": tenant}, "definition": _definition(name, provider)},
+    }
+
+
+def _definition(name: str, provider: str) -> Json:
+    return {
+        "id": name,
+        "description": "Tell when a query is above its limit",
+        "consts": {"limit": 80},
+        "triggers": [{"type": "manual"}, {"type": "interval", "value": "5m"}],
+        "steps": [
+            {
+                "name": "cpu",
+                "provider": {
+                    "type": "victoriametrics",
+                    "config": f"{{{{ providers.{provider} }}}}",
+                    "with": {"query": "100 * avg(rate(process_cpu_seconds_total[5m]))", "queryType": "query"},
+                },
+            }
+        ],
+        "actions": [
+            {
+                "name": "notify",
+                "condition": [
+                    {
+                        "name": "too-high",
+                        "type": "threshold",
+                        "value": "{{ steps.cpu.results.data.result.0.value.1 }}",
+                        "compare_to": "{{ consts.limit }}",
+                        "compare_type": "gt",
+                    }
+                ],
+                "provider": {"type": "console", "with": {"message": "CPU at {{ steps.cpu.results }} %"}},
+            }
+        ],
+    }
+
+
 async def in_flight(items: Iterable[T], work: Callable[[T], Awaitable[object]], limit: int) -> None:
     """Await ``work`` for each item, in their order, at most ``limit`` at a time; the first failure ends all."""
     rest = iter(items)
@@ -149,6 +198,7 @@ async def in_flight(items: Iterable[T], work: Callable[[T], Awaitable[object]], 
             group.create_task(lane())
 
 
-def _is_ready(item: Json) -> bool:
+def is_ready(item: Json) -> bool:
+    """Whether it says so."""
     conditions = (item.get("status") or {}).get("conditions") or ()
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -9,7 +9,8 @@ answers to their creation, so it pays for no watch.
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -21,6 +22,23 @@ from keep_operator.runtime.workers import WORKERS
 
 Job = Callable[[], Awaitable[Any]]
 LAST: Final = None
+
+
+@asynccontextmanager
+async def at_work() -> AsyncIterator[Callable[[Job], None]]:
+    """Takes jobs and does as many at a time as the operator would; the block ends when all are done."""
+    jobs: asyncio.Queue[Job | None] = asyncio.Queue()
+
+    async def work() -> None:
+        while (job := await jobs.get()) is not None:
+            await job()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WORKERS):
+            group.create_task(work())
+        yield jobs.put_nowait
+        for _ in range(WORKERS):
+            jobs.put_nowait(LAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +57,13 @@ class Bare:
         self._api = api
         self._pool = pool
         self._sample = sample
-        self._jobs: asyncio.Queue[Job | None] = asyncio.Queue()
         self._uids: dict[str, str] = {}
 
     async def run(
         self, tenants: Sequence[Json], providers: Sequence[Json], *, tenants_first: bool, waited: int
     ) -> None:
         """Create everything in that order and make all of it Ready."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
-                group.create_task(self._work())
+        async with at_work() as give:
             if tenants_first:
                 await self._tenants(tenants)
             waiting = {manifest["metadata"]["name"] for manifest in providers[:waited]}
@@ -58,20 +73,14 @@ class Bare:
                 name = made["metadata"]["name"]
                 self._uids[name] = made["metadata"]["uid"]
                 if tenants_first or name in waiting:
-                    self._jobs.put_nowait(partial(self._begin, manifest, waits=name in waiting, finish=tenants_first))
+                    give(partial(self._begin, manifest, waits=name in waiting, finish=tenants_first))
 
             await in_flight(providers, create, APPLY_IN_FLIGHT)
             if not tenants_first:
                 await self._tenants(tenants)
                 for manifest in providers:
                     event = manifest["metadata"]["name"] in waiting
-                    self._jobs.put_nowait(partial(self._finish, manifest, event=event))
-            for _ in range(WORKERS):
-                self._jobs.put_nowait(LAST)
-
-    async def _work(self) -> None:
-        while (job := await self._jobs.get()) is not None:
-            await job()
+                    give(partial(self._finish, manifest, event=event))
 
     async def _tenants(self, tenants: Sequence[Json]) -> None:
         async def create(manifest: Json) -> None:

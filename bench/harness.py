@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import re
 import secrets
@@ -79,6 +80,21 @@ class Stage:
             yield process
 
     @contextlib.asynccontextmanager
+    async def console(self, database_url: str) -> AsyncIterator[str]:
+        """The URL of our read API over a database that an operator has prepared; stopped after the block."""
+        environment = {
+            "KUBECONFIG": str(self.sandbox.kubeconfig()),
+            "KEEP_OPERATOR_DATABASE_URL": database_url,
+            "KEEP_OPERATOR_HEALTH_PORT": "0",
+            "KEEP_OPERATOR_CONSOLE_PORT": "0",
+            "KEEP_OPERATOR_LOG_FORMAT": "json",
+        }
+        argv = [sys.executable, "-m", "keep_operator", "console"]
+        async with self._running(argv, environment) as process:
+            line = (await process.said(r".*serving the read API.*"))[0]
+            yield f"http://127.0.0.1:{json.loads(line)['port']}"
+
+    @contextlib.asynccontextmanager
     async def plain_kopf(self, database_url: str) -> AsyncIterator["Process"]:
         """The plain kopf operator, watching; stopped after the block."""
         environment = {"KUBECONFIG": str(self.sandbox.kubeconfig()), "BENCH_DATABASE_URL": database_url}
@@ -106,6 +122,7 @@ class Process:
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.rss_mb = 0.0
         self.cpu_s = 0.0
+        self.queued_s = 0.0
         self._log = log
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}
         with log.open("wb") as sink:
@@ -116,13 +133,20 @@ class Process:
         self._seen = psutil.Process(self._process.pid)
 
     async def sample(self) -> None:
-        """Note memory (peak) and processor time (so far) ten times a second; runs until cancelled."""
-        with contextlib.suppress(psutil.NoSuchProcess):
+        """Note memory (peak), processor time and time in wait for a core (so far); runs until cancelled.
+
+        The wait is that of the main thread, from the kernel's scheduler: where it is long, the machine has been measured.
+        """
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
             while True:
-                self.rss_mb = max(self.rss_mb, self._seen.memory_info().rss / 1e6)
-                times = self._seen.cpu_times()
-                self.cpu_s = times.user + times.system
+                self._note()
                 await asyncio.sleep(SAMPLE_S)
+
+    def _note(self) -> None:
+        self.rss_mb = max(self.rss_mb, self._seen.memory_info().rss / 1e6)
+        times = self._seen.cpu_times()
+        self.cpu_s = times.user + times.system
+        self.queued_s = int(Path(f"/proc/{self._seen.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
     async def said(self, pattern: str) -> re.Match[str]:
         """The first match in its log, waited for."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final, NoReturn
@@ -17,8 +18,13 @@ class Commands(click.Group):
     """Commands whose modules are imported when they are called: each process loads only what it runs."""
 
     _GROUPS: ClassVar = {
+        "adopt": "cli.records:adopt",
         "crds": "cli.crds:group",
         "doctor": "cli.doctor:command",
+        "keys": "cli.keys:group",
+        "ledger": "cli.ledger:group",
+        "prune": "cli.records:prune",
+        "recover": "cli.recover:recover",
         "sandbox": "sandbox.commands:sandbox",
     }
 
@@ -51,7 +57,23 @@ def operate() -> None:
     async def run() -> None:
         from keep_operator.operate import operate as run_operator  # noqa: PLC0415 - kopf is for this process only
 
+        # What importing has made lives as long as the process. To look through it for garbage, again and again, would
+        # stop everything else for some 80 ms each time.
+        gc.freeze()
         await run_operator(given)
+
+    _run(run())
+
+
+@cli.command()
+def console() -> None:
+    """Serve the read API until it is told to stop."""
+    given = _read(console=True)
+
+    async def run() -> None:
+        from keep_operator.console.process import serve  # noqa: PLC0415 - its libraries are for this process only
+
+        await serve(given)
 
     _run(run())
 
@@ -77,12 +99,12 @@ def migrate() -> None:
     _run(run())
 
 
-def _read(*, operate: bool = False) -> Settings:
+def _read(*, operate: bool = False, console: bool = False) -> Settings:
     try:
-        given = settings.load(operate=operate)
+        given = settings.load(operate=operate, console=console)
     except KeepOperatorError as error:
         _give_up(error)
-    hidden = [given.encryption_key.get_secret_value(), given.database_url.get_secret_value()]
+    hidden = [*(key.get_secret_value() for key in given.encryption_key), given.database_url.get_secret_value()]
     logs.configure(given.log_format, hidden=[*hidden, *logs.passwords(given.database_url.get_secret_value())])
     return given
 

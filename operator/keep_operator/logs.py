@@ -124,6 +124,6 @@ def configure(form: LogFormat, *, hidden: Iterable[str] = (), level: int = loggi
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # kopf tells each watch and each connection at INFO; what matters of it is in our own lines and metrics.
-    for noisy in ("kopf", "aiohttp.access", "alembic"):
+    # kopf and uvicorn tell each watch and each connection at INFO; what matters of it is in our own lines and metrics.
+    for noisy in ("kopf", "aiohttp.access", "alembic", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

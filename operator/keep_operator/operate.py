@@ -17,10 +17,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
-
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keep_operator import rooms
 from keep_operator.cluster import connection
@@ -29,16 +27,18 @@ from keep_operator.errors import KeepOperatorError, Refused, Unavailable
 from keep_operator.handlers import informer
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.tenant import default_key, ensure_default
-from keep_operator.resources.kinds import OURS
+from keep_operator.resources.kinds import LEASES, OURS, RECONCILED, Key
 from keep_operator.rooms import Rooms
 from keep_operator.runtime import health
-from keep_operator.runtime.health import Pulse, Startup, StepState
+from keep_operator.runtime.health import Contact, Pulse, Startup, StepState
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.runtime.workers import Workers
 from keep_operator.runtime.workqueue import WorkQueue
 from keep_operator.settings import Settings
+from keep_operator.store import changes, installation, schema
 from keep_operator.store import engine as database
-from keep_operator.store import installation, schema
+from keep_operator.store.engine import Engine
+from keep_operator.store.vault import Vault
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -58,21 +58,36 @@ STUCK_S: Final = 300.0
 class Process:
     """What the process is at any moment, for its pages and its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.startup = Startup(STEPS)
         self.metrics = Metrics()
-        self.queue = WorkQueue(time.monotonic)
+        self.queue = WorkQueue(clock)
         self.workers: Workers | None = None
-        self.pulse = Pulse(time.monotonic)
+        self.pulse = Pulse(clock)
+        self.contact = Contact(clock)
+        self.signs: Callable[[], Mapping[str, float]] = dict
+        self._silence_limit_s = silence_limit_s
         self.stop = asyncio.Event()
+
+    def count(self, verb: str, target: str, status: int) -> None:
+        """Note a request to the API server and how it was answered (0: not at all).
+
+        What becomes of the Lease, renewed by the leader and looked at by the others, tells whether the server answers.
+        """
+        self.metrics.count_api_request(verb, target, status)
+        if target == LEASES.plural:
+            self.contact.note(answered=0 < status < 500 and status != 429)
 
     def alive(self) -> str | None:
         """None, or in words why the process should be restarted."""
         if self.pulse.lag_s() > health.LAG_LIMIT_S:
             return f"the event loop has been blocked for {self.pulse.lag_s():.0f} s"
+        if (trouble := health.deaf(self.signs(), self.contact, self._silence_limit_s)) is not None:
+            return trouble
         if self.workers is None or not self.queue.is_open:
             return None
-        stuck_s = min(time.monotonic() - self.workers.last_progress, self.queue.oldest_s())
+        stuck_s = min(self._clock() - self.workers.last_progress, self.queue.oldest_s())
         if stuck_s > STUCK_S:
             return f"no reconcile has ended for {stuck_s:.0f} s while {self.queue.depth} keys wait"
         return None
@@ -80,7 +95,7 @@ class Process:
 
 async def operate(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises when it cannot go on and a restart is the remedy."""
-    process = Process()
+    process = Process(settings.watch_silence_limit.total_seconds())
     _listen(process.stop)
     async with contextlib.AsyncExitStack() as stack:
         pages = await health.serve(
@@ -89,7 +104,7 @@ async def operate(settings: Settings) -> None:
         stack.push_async_callback(pages.cleanup)
         log.info("serving /healthz, /readyz and /metrics", extra={"port": pages.addresses[0][1]})
         _spawn(stack, process.pulse.beat())
-        main = asyncio.create_task(_run(process, settings, stack))
+        main = asyncio.create_task(run(process, settings, stack))
         stopped = asyncio.create_task(process.stop.wait())
         await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
         main.cancel()
@@ -99,25 +114,28 @@ async def operate(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def _run(process: Process, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+async def run(process: Process, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """The process between its pages and its end; what it starts ends with ``stack``. Raises when a restart is the remedy."""
     startup = process.startup
     url = settings.database_url.get_secret_value()
-    engine = database.connect(url, application_name=f"keep-operator {socket.gethostname()}")
+    name = f"keep-operator {socket.gethostname()}"
+    engine = database.connect(url, application_name=name, operates=True)
     stack.push_async_callback(engine.dispose)
     await _step(startup, "database", lambda: _reach(engine))
     await _step(startup, "migrations", lambda: _migrate(engine))
-    cluster_id = await _identify(engine, settings.cluster_id, startup)
+    vault = Vault(settings.encryption_key)
+    cluster_id = await _identify(engine, settings.cluster_id, vault, startup)
 
     link = connection.load(os.environ)
-    cluster = await stack.enter_async_context(Cluster(link, count=process.metrics.count_api_request))
-    built = rooms.build(settings, Database(engine, cluster_id), link, cluster, process.queue, process.metrics)
+    cluster = await stack.enter_async_context(Cluster(link, count=process.count))
+    built = rooms.build(settings, Database(engine, cluster_id), vault, link, cluster, process.queue, process.metrics)
+    process.signs = built.signs
     rooms.publish(built, process.queue, engine, process.metrics)
     process.workers = Workers(process.queue, built.shell.reconcile, process.metrics, time.monotonic)
     process.workers.start()
     await _step(startup, "cluster", lambda: _expect(built))
-    for watch in (built.secrets, built.namespaces):
+    for watch in built.metadata_watches:
         _spawn(stack, watch.run())
-    # kopf cancels every task younger than itself when it ends: what must outlive it has been started above.
     kopf_task = asyncio.create_task(informer.run(built.registry, link, settings.watch_namespaces, built.heard.answered))
     holding: asyncio.Task[None] | None = None
     try:
@@ -130,6 +148,8 @@ async def _run(process: Process, settings: Settings, stack: contextlib.AsyncExit
         holding = asyncio.create_task(_hold(built))
         await _while((kopf_task, holding), _step(startup, "leadership", lambda: _claim(built)))
         _spawn(stack, _watch_database(built))
+        _spawn(stack, _follow_changes(built, url, name))
+        _spawn(stack, built.sealer.run())
         await _while((kopf_task, holding), _step(startup, "default tenant", lambda: _default(built)))
         process.queue.open()
         startup.set("queue", StepState.DONE, "open")
@@ -170,23 +190,24 @@ async def _step(startup: Startup, name: str, attempt: Callable[[], Awaitable[str
             return
 
 
-async def _reach(engine: AsyncEngine) -> str:
+async def _reach(engine: Engine) -> str:
     async with database.look(engine):
         return "reachable"
 
 
-async def _migrate(engine: AsyncEngine) -> str:
+async def _migrate(engine: Engine) -> str:
     migration = await schema.migrate(engine)
     if migration.before == migration.after:
         return f"schema {migration.after}"
     return f"schema {migration.before or 'none'} -> {migration.after}"
 
 
-async def _identify(engine: AsyncEngine, given: str, startup: Startup) -> str:
+async def _identify(engine: Engine, given: str, vault: Vault, startup: Startup) -> str:
     while True:
         try:
             async with database.transaction(engine) as conn:
                 identity = await installation.cluster_id(conn, given or None)
+                fits = vault.trust(await installation.key_name(conn, vault.name))
         except Unavailable as error:
             startup.set("migrations", StepState.RUNNING, str(error))
             await asyncio.sleep(1.0)
@@ -196,6 +217,12 @@ async def _identify(engine: AsyncEngine, given: str, startup: Startup) -> str:
             log.warning(
                 "KEEP_OPERATOR_CLUSTER_ID differs from the one in the database; rows of that one are left alone",
                 extra={"given": identity.cluster_id, "stored": identity.stored},
+            )
+        if not fits:
+            log.error(
+                "KEEP_OPERATOR_ENCRYPTION_KEY is not the key that the database is sealed with; no Provider is written until "
+                "it is given back, or replaced by `keep-operator keys replace`",
+                extra={"reason": "EncryptionKeyMismatch"},
             )
         return identity.cluster_id
 
@@ -218,7 +245,7 @@ async def _expect(built: Rooms) -> str:
 
 async def _warm(built: Rooms) -> None:
     """Wait until all that exists has been seen; what was deleted before the watch began is not waited for for ever."""
-    await asyncio.gather(built.secrets.synced.wait(), built.namespaces.synced.wait())
+    await asyncio.gather(*(watch.synced.wait() for watch in built.metadata_watches))
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXPECT_AGAIN_S):
@@ -269,6 +296,33 @@ async def _watch_database(built: Rooms) -> None:
             with contextlib.suppress(KeepOperatorError):
                 async with built.database.look():
                     built.shell.database_answers()
+
+
+async def _follow_changes(built: Rooms, url: str, name: str) -> None:
+    """Look at once at objects whose rows others change, and at all Providers when the database is sealed anew."""
+    sealed_anew = asyncio.Event()
+
+    def changed(key: Key) -> None:
+        if key.kind in (resource.kind for resource in RECONCILED) and built.world.cache.get(key) is not None:
+            built.world.queue.add(key)
+
+    async def trust() -> None:
+        while True:
+            await sealed_anew.wait()
+            sealed_anew.clear()
+            fitted = built.vault.trusted
+            with contextlib.suppress(KeepOperatorError):
+                async with built.database.look() as conn:
+                    built.vault.trust(await installation.stored_key_name(conn))
+            if built.vault.trusted != fitted:
+                for obj in built.world.cache.all("Provider"):
+                    built.world.queue.add(obj.key, urgent=False)
+
+    trusting = asyncio.create_task(trust())
+    try:
+        await changes.follow(url, application_name=name, changed=changed, key_changed=sealed_anew.set)
+    finally:
+        await _end(trusting)
 
 
 async def _default(built: Rooms) -> str:

@@ -8,27 +8,33 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.connection import Connection
 from keep_operator.cluster.events import Recorder
 from keep_operator.cluster.watch import MetadataWatch
+from keep_operator.domain import decision
 from keep_operator.handlers import register
 from keep_operator.handlers.register import Heard
 from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.decision import Decisions
+from keep_operator.reconcile.definitions import Definitions
 from keep_operator.reconcile.provider import Providers
+from keep_operator.reconcile.sealer import Sealer
 from keep_operator.reconcile.shell import Shell
 from keep_operator.reconcile.sweep import Sweep
 from keep_operator.reconcile.tenant import Tenants
+from keep_operator.reconcile.workflow import Workflows
 from keep_operator.reconcile.world import World
-from keep_operator.resources.kinds import NAMESPACES, OURS, SECRETS, Key
+from keep_operator.resources.kinds import CONFIG_MAPS, NAMESPACES, OURS, RECONCILED, SECRETS, WORKFLOW_DECISIONS, Key
+from keep_operator.resources.objects import Object
 from keep_operator.runtime.leader import Leadership
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.runtime.workqueue import WorkQueue
 from keep_operator.settings import Settings
 from keep_operator.store import engine as store
+from keep_operator.store.engine import Engine
+from keep_operator.store.vault import Vault
 
 LEASE: Final = "keep-operator"
 
@@ -38,72 +44,121 @@ class Rooms:
     """What the process is made of. ``watched`` are the namespaces that it looks after; empty: all."""
 
     database: Database
+    vault: Vault
     link: Connection
     cluster: Cluster
     world: World
     shell: Shell
     secrets: MetadataWatch
+    config_maps: MetadataWatch
     namespaces: MetadataWatch
     leadership: Leadership
     sweep: Sweep
+    sealer: Sealer
     heard: Heard
     registry: Any
     watched: tuple[str, ...]
 
+    def signs(self) -> dict[str, float]:
+        """When each watch last showed a sign of life, by its name, in seconds of the monotonic clock."""
+        signs = self.heard.signs()
+        for watch in self.metadata_watches:
+            signs |= watch.signs()
+        return signs
+
+    @property
+    def metadata_watches(self) -> tuple[MetadataWatch, ...]:
+        """The watches of what is not ours."""
+        return (self.secrets, self.config_maps, self.namespaces)
+
 
 def build(  # one argument for each thing that has a life of its own
-    settings: Settings, database: Database, link: Connection, cluster: Cluster, queue: WorkQueue, metrics: Metrics
+    settings: Settings,
+    database: Database,
+    vault: Vault,
+    link: Connection,
+    cluster: Cluster,
+    queue: WorkQueue,
+    metrics: Metrics,
 ) -> Rooms:
     """All rooms, connected; nothing runs yet."""
     world = World(queue, settings.default_tenant or None)
     secrets_in = settings.secret_namespaces or settings.watch_namespaces
-    secrets = MetadataWatch(cluster, SECRETS, secrets_in, world.secret_changed)
-    namespaces = MetadataWatch(cluster, NAMESPACES, (), world.namespace_changed, keep_labels=True)
-    heard = Heard(time.monotonic)
+    clock = time.monotonic
+    secrets = MetadataWatch(cluster, SECRETS, secrets_in, world.secret_changed, clock=clock)
+    config_maps = MetadataWatch(cluster, CONFIG_MAPS, settings.watch_namespaces, world.config_map_changed, clock=clock)
+    namespaces = MetadataWatch(cluster, NAMESPACES, (), world.namespace_changed, keep_labels=True, clock=clock)
+    heard = Heard(clock, settings.watch_namespaces)
     common: dict[str, Any] = {
         "world": world,
         "cluster": cluster,
         "database": database,
         "resync": settings.resync_period,
     }
-    credentials = SecretReader(cluster, secrets, settings.encryption_key, secrets_in)
+    of_tenants: dict[str, Any] = {
+        **common,
+        "namespace_labels": namespaces.labels,
+        "namespaces": settings.watch_namespaces,
+    }
+    credentials = SecretReader(cluster, secrets, vault, secrets_in)
+    workflows = Workflows(**of_tenants, definitions=Definitions(cluster, config_maps))
     shell = Shell(
         {
-            "Tenant": Tenants(**common, runtime=settings.runtime),
-            "Provider": Providers(**common, secrets=credentials, namespace_labels=namespaces.labels),
+            "Tenant": Tenants(**common, runtime=settings.runtime, clock=clock),
+            "Provider": Providers(**of_tenants, secrets=credentials, vault=vault),
+            "Workflow": workflows,
+            "WorkflowDecision": Decisions(
+                world=world,
+                cluster=cluster,
+                database=database,
+                workflows=workflows,
+                unverified=settings.decisions_unverified,
+            ),
         },
         world=world,
         cluster=cluster,
         recorder=Recorder(cluster, instance=socket.gethostname(), clock=_now),
         now=_now,
         jitter=lambda: random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, keeps no secret
+        force_after=timedelta(seconds=settings.force_delete_seconds),
     )
     leadership = Leadership(
         cluster,
         lease=Key("Lease", link.namespace, LEASE),
         identity=f"{socket.gethostname()}_{uuid.uuid4()}",
         length=timedelta(seconds=settings.lease_seconds),
-        clock=time.monotonic,
+        clock=clock,
         now=_now,
     )
-    sweep = Sweep(world, cluster, settings.watch_namespaces, settings.sweep_interval)
+    sweep = Sweep(
+        world,
+        cluster,
+        database,
+        settings.watch_namespaces,
+        settings.sweep_interval,
+        leads=lambda: queue.is_open and leadership.held,
+        clock=clock,
+    )
     return Rooms(
         database=database,
+        vault=vault,
         link=link,
         cluster=cluster,
         world=world,
         shell=shell,
         secrets=secrets,
+        config_maps=config_maps,
         namespaces=namespaces,
         leadership=leadership,
         sweep=sweep,
+        sealer=Sealer(database, settings.sweep_interval, time.monotonic),
         heard=heard,
         registry=register.register(world, metrics, heard, sweep.ask),
         watched=settings.watch_namespaces,
     )
 
 
-def publish(built: Rooms, queue: WorkQueue, engine: AsyncEngine, metrics: Metrics) -> None:
+def publish(built: Rooms, queue: WorkQueue, engine: Engine, metrics: Metrics) -> None:
     """Publish what is read when somebody asks for the metrics."""
     cache, leadership = built.world.cache, built.leadership
     metrics.gauge("keep_operator_queue_depth", "Keys that wait for a worker.", lambda: dict(queue.depths()))
@@ -112,13 +167,18 @@ def publish(built: Rooms, queue: WorkQueue, engine: AsyncEngine, metrics: Metric
     metrics.gauge(
         "keep_operator_watch_age_seconds",
         "Time since the watch of a kind last heard from the server.",
-        lambda: {"Secret": built.secrets.age, "Namespace": built.namespaces.age, **built.heard.ages_s()},
+        lambda: {watch.resource.kind: watch.age for watch in built.metadata_watches} | built.heard.ages_s(),
     )
     metrics.gauge("keep_operator_objects", "Objects in the cache.", lambda: {r.kind: cache.count(r.kind) for r in OURS})
     metrics.gauge(
         "keep_operator_objects_not_ready",
-        "Objects whose status does not say Ready for their present spec.",
-        lambda: {r.kind: sum(not obj.ready for obj in cache.all(r.kind)) for r in OURS},
+        "Objects whose status does not say Ready for their present spec, and decisions that are not handled.",
+        lambda: {r.kind: sum(map(_waits, cache.all(r.kind))) for r in RECONCILED},
+    )
+    metrics.plain_gauge(
+        "keep_operator_ledger_unsealed_seconds",
+        "How long ledger entries of this replica have been waiting for their seals.",
+        built.sealer.unsealed_s,
     )
     metrics.gauge(
         "keep_operator_database_connections",
@@ -133,6 +193,10 @@ def publish(built: Rooms, queue: WorkQueue, engine: AsyncEngine, metrics: Metric
         label="what",
         counter=True,
     )
+
+
+def _waits(obj: Object[Any]) -> bool:
+    return not (decision.is_handled(obj) if obj.key.kind == WORKFLOW_DECISIONS.kind else obj.ready)
 
 
 def _now() -> datetime:

@@ -12,13 +12,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from keep_operator.errors import Refused
 from keep_operator.resources.shapes import DNS_LABEL, parse_duration
 
 PREFIX: Final = "KEEP_OPERATOR_"
 SECRETS: Final = ("ENCRYPTION_KEY",)
+# A stream is opened anew after 70 s of silence: this leaves one such attempt to fail.
+SHORTEST_WATCH_SILENCE_LIMIT: Final = timedelta(seconds=150)
 # 32 bytes; whether the last character is followed by its padding does not matter.
 KEY_FORM: Final = re.compile("[A-Za-z0-9_-]{43}=?")
 MAKE_A_KEY: Final = (
@@ -43,8 +54,13 @@ def _names(value: Any) -> Any:
     return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
 
 
+def _keys(value: Any) -> Any:
+    return tuple(SecretStr(key) for key in re.split(r"[\s,]+", value) if key) if isinstance(value, str) else value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Keys = Annotated[tuple[SecretStr, ...], BeforeValidator(_keys)]
 
 
 class Settings(BaseModel):
@@ -56,9 +72,10 @@ class Settings(BaseModel):
         default=SecretStr(""),
         description="The control database, `postgresql://user:password@host:port/name`. Required.",
     )
-    encryption_key: SecretStr = Field(
-        default=SecretStr(""),
-        description="32 random bytes in URL-safe base64: credentials at rest and the keyed hashes in status. Required by `operate`.",
+    encryption_key: Keys = Field(
+        default=(),
+        description="32 random bytes in URL-safe base64: credentials at rest and the keyed hashes in status. Several, one "
+        "a line, while keys are rotated: the first one writes, all of them read. Required by `operate`.",
     )
     cluster_id: str = Field(
         default="",
@@ -76,6 +93,9 @@ class Settings(BaseModel):
     health_port: int = Field(
         default=8080, ge=0, le=65535, description="/healthz, /readyz and /metrics; 0: any free port."
     )
+    console_port: int = Field(
+        default=8081, ge=0, le=65535, description="The read API of `keep-operator console`; 0: any free port."
+    )
     log_format: LogFormat = Field(default=LogFormat.AUTO, description="json, text or auto.")
     resync_period: Duration = Field(
         default=timedelta(minutes=10),
@@ -86,7 +106,24 @@ class Settings(BaseModel):
     )
     sweep_interval: Duration = Field(
         default=timedelta(minutes=10),
-        description="How often cache and API server are compared, to find deletions that no watch told of.",
+        description="How often cache, database and API server are compared, to find objects that are gone though no watch told "
+        "so. Their records are collected by the second such comparison, not before.",
+    )
+    watch_silence_limit: Duration = Field(
+        default=timedelta(minutes=5),
+        description="A watch without a sign of life for longer than this, while the API server answers others, is taken for dead "
+        "and fails /healthz. A living one shows it each minute.",
+    )
+    force_delete_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How long an object with annotation `keep-operator.dev/force-delete` is held while the database is away.",
+    )
+    decisions_unverified: Literal["Refuse", "Record"] = Field(
+        default="Refuse",
+        description="What becomes of decisions for the privileged where the cluster cannot prove who made them: they are refused, "
+        "or carried out and recorded as unverified.",
     )
     lease_seconds: int = Field(
         default=10,
@@ -97,15 +134,23 @@ class Settings(BaseModel):
 
     @field_validator("resync_period", "sweep_interval")
     @classmethod
-    def _not_too_short(cls, value: timedelta) -> timedelta:
-        if value < timedelta(seconds=30):
-            raise ValueError("must be at least 30s: below that it would itself be the load")
+    def _not_too_short(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        shortest_s = {"resync_period": 30, "sweep_interval": 5}[info.field_name or ""]
+        if value < timedelta(seconds=shortest_s):
+            raise ValueError(f"must be at least {shortest_s}s: below that it would itself be the load")
+        return value
+
+    @field_validator("watch_silence_limit")
+    @classmethod
+    def _longer_than_a_living_watch_is_silent(cls, value: timedelta) -> timedelta:
+        if value < SHORTEST_WATCH_SILENCE_LIMIT:
+            raise ValueError("must be at least 150s: below that a watch that lives would be taken for dead")
         return value
 
     @field_validator("encryption_key")
     @classmethod
-    def _key(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not KEY_FORM.fullmatch(value.get_secret_value()):
+    def _key(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(KEY_FORM.fullmatch(key.get_secret_value()) for key in value):
             raise ValueError(f"not 32 bytes in URL-safe base64. {MAKE_A_KEY}")
         return value
 
@@ -124,8 +169,8 @@ class Settings(BaseModel):
         return value
 
 
-def load(env: Mapping[str, str] | None = None, *, operate: bool = False) -> Settings:
-    """The settings of the environment; with ``operate`` the ones it cannot start without are required.
+def load(env: Mapping[str, str] | None = None, *, operate: bool = False, console: bool = False) -> Settings:
+    """The settings of the environment; with ``operate`` or ``console`` the ones these cannot start without are required.
 
     Raises Refused (`SettingsInvalid`) with every fault, each naming the variable and the remedy; never a value.
     """
@@ -147,9 +192,13 @@ def load(env: Mapping[str, str] | None = None, *, operate: bool = False) -> Sett
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
             faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}")
-    if operate and not values.get("database_url"):
+    if (operate or console) and not values.get("database_url"):
         faults.append(f"{PREFIX}DATABASE_URL is not set: postgresql://user:password@host:5432/database")
-    if operate and not values.get("encryption_key") and not any("ENCRYPTION_KEY" in fault for fault in faults):
+    if (
+        operate
+        and not _keys(values.get("encryption_key", ""))
+        and not any("ENCRYPTION_KEY" in fault for fault in faults)
+    ):
         faults.append(f"{PREFIX}ENCRYPTION_KEY_FILE is not set. {MAKE_A_KEY}")
     if faults or settings is None:
         raise Refused("SettingsInvalid", "; ".join(faults))

@@ -6,24 +6,26 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import psycopg
-import yaml
-from psycopg.rows import dict_row
-
+from databases import Database
 from keep_operator.cli.crds import Server
-from keep_operator.resources.kinds import EVENTS, NAMESPACES, OURS, PROVIDERS, SECRETS, TENANTS, Resource
+from keep_operator.resources.kinds import EVENTS, LEASES, OURS, PROVIDERS, Resource
+from manifests import RESOURCES, Json, Thing, as_yaml, credential, path_of, provider, secret, tenant
+
+__all__ = ["Database", "Json", "Thing", "as_yaml", "credential", "path_of", "provider", "secret", "tenant"]
 
 T = TypeVar("T")
-Json = dict[str, Any]
 # How long a test waits for what takes a second on a quiet machine.
 PATIENCE_S: Final = 60.0
-# `make soak` watches quiet windows at their full length, `make test` for this long at most, in seconds.
+# `make soak` takes long windows at their full length, `make test` for this long at most, in seconds.
 SHORT_WINDOW_S: Final = 20.0
+SOAK: Final = bool(os.environ.get("KEEP_OPERATOR_SOAK"))
+# Requests of a test under way at the same time.
+AT_ONCE: Final = 8
 MERGE, APPLY = "merge-patch+json", "apply-patch+yaml"
 
 
@@ -40,46 +42,15 @@ def eventually(
         time.sleep(0.05)
 
 
-def window(full_s: float) -> float:
-    """How long to watch that nothing happens, in seconds."""
-    return full_s if os.environ.get("KEEP_OPERATOR_SOAK") else min(full_s, SHORT_WINDOW_S)
+def window(full_s: float, short_s: float = SHORT_WINDOW_S) -> float:
+    """How long to watch that nothing happens, or to keep a server away, in seconds."""
+    return full_s if SOAK else min(full_s, short_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """One object as the test reads it; empty where it does not exist."""
-
-    raw: Json
-
-    def __bool__(self) -> bool:
-        return bool(self.raw)
-
-    @property
-    def uid(self) -> str:
-        return str(self.raw["metadata"]["uid"])
-
-    @property
-    def version(self) -> str:
-        return str(self.raw["metadata"]["resourceVersion"])
-
-    @property
-    def status(self) -> Json:
-        return self.raw.get("status") or {}
-
-    def condition(self, kind: str) -> tuple[str, str] | None:
-        """Status and reason."""
-        found = next((c for c in self.status.get("conditions", ()) if c["type"] == kind), None)
-        return None if found is None else (found["status"], found["reason"])
-
-    def message(self, kind: str) -> str:
-        return str(next(c["message"] for c in self.status["conditions"] if c["type"] == kind))
-
-    @property
-    def ready(self) -> bool:
-        return (
-            self.condition("Ready") == ("True", "Ready")
-            and self.status.get("observedGeneration") == self.raw["metadata"]["generation"]
-        )
+def at_once(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do the same with many things, some at a time; the first failure is raised."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(work, items))
 
 
 class Kube:
@@ -152,6 +123,19 @@ class Kube:
         """All of them once they are Ready."""
         return [self.await_state(manifest, lambda thing: thing.ready, "Ready") for manifest in manifests]
 
+    def await_all_ready(self, *manifests: Json, patience_s: float = PATIENCE_S) -> list[Thing]:
+        """All of them once they are Ready; for many Providers, which are read together."""
+        things: dict[tuple[str, str], Thing] = {}
+
+        def missing() -> list[str]:
+            things.clear()
+            things.update((_name_of(thing.raw), thing) for thing in self.objects(PROVIDERS))
+            names = map(_name_of, manifests)
+            return ["/".join(name) for name in names if name not in things or not things[name].ready]
+
+        eventually(missing, lambda left: not left, "Ready", patience_s)
+        return [things[_name_of(manifest)] for manifest in manifests]
+
     def await_state(
         self, manifest: Json, until: Callable[[Thing], object], what: str, patience_s: float = PATIENCE_S
     ) -> Thing:
@@ -190,84 +174,18 @@ class Kube:
         return counted
 
     def sweep(self) -> None:
-        """Remove every object of ours from the cluster, whoever holds it."""
+        """Remove every object of ours from the cluster, whoever holds it, and let nobody lead."""
+
+        def remove(path: str) -> None:
+            self.patch(path, {"metadata": {"finalizers": None}})
+            self.send("DELETE", path)
+
+        self.send("DELETE", LEASES.path("default", "keep-operator"))
         for resource in reversed(OURS):
-            for thing in self.objects(resource):
-                path = resource.path(thing.raw["metadata"].get("namespace"), thing.raw["metadata"]["name"])
-                self.patch(path, {"metadata": {"finalizers": None}})
-                self.send("DELETE", path)
+            metadata = [thing.raw["metadata"] for thing in self.objects(resource)]
+            at_once(remove, [resource.path(each.get("namespace"), each["name"]) for each in metadata])
         eventually(lambda: [thing for resource in OURS for thing in self.objects(resource)], lambda left: not left)
 
 
-RESOURCES: Final = {resource.kind: resource for resource in (TENANTS, PROVIDERS, SECRETS, NAMESPACES)}
-
-
-def path_of(manifest: Mapping[str, Any]) -> str:
-    """Where the object lives."""
-    metadata = manifest["metadata"]
-    return RESOURCES[manifest["kind"]].path(metadata.get("namespace"), metadata["name"])
-
-
-def tenant(name: str, **spec: object) -> Json:
-    """A Tenant that admits every namespace."""
-    return _manifest(TENANTS, name, None, {"allowedNamespaces": {"all": True}, **spec})
-
-
-def provider(
-    name: str, namespace: str, tenant: str | None = None, type: str = "victoriametrics", **spec: object
-) -> Json:
-    """A Provider; of the default tenant where none is named."""
-    ref = {"tenantRef": {"name": tenant}} if tenant else {}
-    return _manifest(
-        PROVIDERS, name, namespace, {**ref, "type": type, "config": {"VMBackendURL": "http://vm:8428"}, **spec}
-    )
-
-
-def secret(name: str, namespace: str, **values: str) -> Json:
-    """A Secret."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace},
-        "stringData": values,
-    }
-
-
-def credential(key: str, secret: str, secret_key: str) -> Json:
-    """An entry of a Provider's `secrets`."""
-    return {"key": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": secret_key}}}
-
-
-def as_yaml(*manifests: Json) -> str:
-    """What stands in a Git repository."""
-    return yaml.safe_dump_all(manifests)
-
-
-def _manifest(resource: Resource, name: str, namespace: str | None, spec: Json) -> Json:
-    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """One control database, read with plain SQL."""
-
-    url: str = field(repr=False)
-
-    def rows(self, statement: str, *values: object) -> list[Json]:
-        with psycopg.connect(self.url, row_factory=dict_row, autocommit=True) as conn:
-            return list(conn.execute(statement, values))  # type: ignore[arg-type,unused-ignore]
-
-    def execute(self, statement: str, *values: object) -> None:
-        with psycopg.connect(self.url, autocommit=True) as conn:
-            conn.execute(statement, values)  # type: ignore[arg-type,unused-ignore]
-
-    def providers(self) -> list[Json]:
-        return self.rows("SELECT * FROM keep_operator.provider ORDER BY external_name")
-
-    def tenants(self) -> list[Json]:
-        return self.rows("SELECT * FROM keep_operator.tenant ORDER BY id")
-
-    def ledger(self, kind: str | None = None) -> list[Json]:
-        found = self.rows("SELECT * FROM keep_operator.ledger ORDER BY id")
-        return [entry for entry in found if kind in (None, entry["kind"])]
+def _name_of(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]

@@ -1,5 +1,6 @@
 """Operator processes as a cluster would run them: own account, own environment, killed and started at will."""
 
+import json
 import os
 import re
 import signal
@@ -10,20 +11,20 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from e2e.cluster import eventually
 
 
 class Operator:
-    """One `keep-operator operate` process."""
+    """One `keep-operator operate` process, or that of another command which has the same pages."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, command: str = "operate") -> None:
         self._log_path = log
         self._log: IO[bytes] = log.open("ab")
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "keep_operator", "operate"],
+            [sys.executable, "-m", "keep_operator", command],
             env={**inherited, "KEEP_OPERATOR_HEALTH_PORT": "0", "KEEP_OPERATOR_LOG_FORMAT": "json", **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -63,6 +64,17 @@ class Operator:
         """The values of one metric by its labels."""
         found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", self.page("/metrics")[1], re.MULTILINE)
         return Counter({labels: int(float(value)) for labels, value in found})
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that writes."""
+        return "leading, epoch" in self.page("/readyz")[1]
+
+    def told(self, message: str = "", level: str = "") -> list[dict[str, Any]]:
+        """The log lines of one message or of one level, oldest first."""
+        whole, _, _ = self.log.rpartition("\n")  # the last line may be half written
+        lines = (json.loads(line) for line in whole.splitlines() if line.startswith("{"))
+        return [line for line in lines if message in ("", line["msg"]) and level in ("", line["level"])]
 
     def reconciles(self) -> int:
         """How many looks it has taken."""

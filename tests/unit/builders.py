@@ -10,7 +10,8 @@ from keep_operator.domain import provider, tenant
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.ownership import Claim, Owner
 from keep_operator.domain.planning import Plan
-from keep_operator.domain.provider import Content, Credentials, TenantSight
+from keep_operator.domain.provider import Content, Credentials
+from keep_operator.domain.tenancy import TenantSight
 from keep_operator.resources import objects
 from keep_operator.resources import provider as provider_reader
 from keep_operator.resources import tenant as tenant_reader
@@ -115,12 +116,15 @@ def tenant_owner(name: str = "keep", **changes: str) -> Owner:
 def provider_record(name: str = "vm", **changes: Any) -> provider.Record:
     """The row of Provider `vm`, as its spec wants it."""
     record = provider.Record(ROW_ID, "keep", "victoriametrics", name, CONTENT, provider_owner(name))
-    return replace(record, **changes)
+    record = replace(record, **changes)
+    checksum = provider.checksum(record, record.content.pulling_enabled)
+    return record if "checksum" in changes else replace(record, checksum=checksum)
 
 
 def tenant_record(name: str = "keep", **changes: Any) -> tenant.Record:
     """The row of Tenant `keep`, as its spec wants it."""
-    return replace(tenant.Record(name, name, tenant_owner(name)), **changes)
+    record = replace(tenant.Record(name, name, tenant_owner(name)), **changes)
+    return record if "checksum" in changes else replace(record, checksum=tenant.checksum(record, record.display_name))
 
 
 def a_claim(name: str = "other", **changes: Any) -> Claim:

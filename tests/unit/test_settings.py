@@ -47,6 +47,7 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
     assert (given.watch_namespaces, given.secret_namespaces) == ((), ())
     assert (given.health_port, given.log_format) == (8080, LogFormat.AUTO)
     assert given.resync_period == timedelta(minutes=10)
+    assert given.decisions_unverified == "Refuse"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,7 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
         ("WATCH_NAMESPACES", "", ()),
         ("SECRET_NAMESPACES", "monitoring", ("monitoring",)),
         ("HEALTH_PORT", "0", 0),
+        ("CONSOLE_PORT", "0", 0),
         ("HEALTH_PORT", "65535", 65535),
         ("LOG_FORMAT", "json", LogFormat.JSON),
         ("LOG_FORMAT", "text", LogFormat.TEXT),
@@ -66,6 +68,10 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
         ("RESYNC_PERIOD", "30s", timedelta(seconds=30)),
         ("RUNTIME", "builtin", "builtin"),
         ("SWEEP_INTERVAL", "30m", timedelta(minutes=30)),
+        ("SWEEP_INTERVAL", "5s", timedelta(seconds=5)),
+        ("WATCH_SILENCE_LIMIT", "150s", timedelta(seconds=150)),
+        ("FORCE_DELETE_SECONDS", "0", 0),
+        ("DECISIONS_UNVERIFIED", "Record", "Record"),
         ("LEASE_SECONDS", "2", 2),
     ],
 )
@@ -96,13 +102,18 @@ def test_every_variable_is_tested_here() -> None:
         ("HEALTH_PORT", "", "valid integer"),
         ("HEALTH_PORT", "65536", "less than or equal to 65535"),
         ("HEALTH_PORT", "-1", "greater than or equal to 0"),
+        ("CONSOLE_PORT", "65536", "less than or equal to 65535"),
         ("LOG_FORMAT", "yaml", "'auto', 'json' or 'text'"),
         ("LOG_FORMAT", "", "'auto', 'json' or 'text'"),
         ("RESYNC_PERIOD", "10", "such as 30s, 10m"),
         ("RESYNC_PERIOD", "", "such as 30s, 10m"),
         ("RESYNC_PERIOD", "29s", "at least 30s"),
         ("RUNTIME", "keep", "'builtin'"),
-        ("SWEEP_INTERVAL", "1s", "at least 30s"),
+        ("SWEEP_INTERVAL", "1s", "at least 5s"),
+        ("WATCH_SILENCE_LIMIT", "2m", "at least 150s"),
+        ("FORCE_DELETE_SECONDS", "-1", "greater than or equal to 0"),
+        ("FORCE_DELETE_SECONDS", "1m", "valid integer"),
+        ("DECISIONS_UNVERIFIED", "Allow", "'Refuse' or 'Record'"),
         ("LEASE_SECONDS", "1", "greater than or equal to 2"),
         ("LEASE_SECONDS", "10s", "valid integer"),
         ("ENCRYPTION_KEY", "hunter2", "32 bytes in URL-safe base64. Make a key with: python3"),
@@ -144,10 +155,28 @@ def test_the_key_that_the_message_makes_is_one_that_works(capsys: pytest.Capture
     load_for_operate(DATABASE_URL=URL, ENCRYPTION_KEY=capsys.readouterr().out)
 
 
+def keys(given: Settings) -> list[str]:
+    return [key.get_secret_value() for key in given.encryption_key]
+
+
+def test_several_keys_are_given_one_a_line(tmp_path: Path) -> None:
+    """While keys are rotated: the new one first, the old one below."""
+    path = tmp_path / "keys"
+    other = KEY[::-1].lstrip("=") + "="
+    path.write_text(f"{KEY}\n{other}\n", encoding="utf-8")
+    assert keys(load(ENCRYPTION_KEY_FILE=str(path))) == [KEY, other]
+    assert keys(load(ENCRYPTION_KEY=f"{KEY}, {other}")) == [KEY, other]
+
+
+def test_a_list_without_a_key_is_none() -> None:
+    """A comma alone is no key to start with."""
+    assert "ENCRYPTION_KEY_FILE is not set" in refusal(load_for_operate, DATABASE_URL=URL, ENCRYPTION_KEY=" , ")
+
+
 @pytest.mark.parametrize("key", [KEY, KEY.rstrip("="), f"  {KEY}\n"])
 def test_a_key_may_come_without_padding_and_with_blanks_around(key: str) -> None:
     """As `token_urlsafe` and editors make them."""
-    assert load(ENCRYPTION_KEY=key).encryption_key.get_secret_value() == key.strip()
+    assert keys(load(ENCRYPTION_KEY=key)) == [key.strip()]
 
 
 def test_a_key_comes_better_from_a_file(tmp_path: Path) -> None:
@@ -155,7 +184,7 @@ def test_a_key_comes_better_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n", encoding="utf-8")
     given = load_for_operate(DATABASE_URL=URL, ENCRYPTION_KEY_FILE=str(path), ENCRYPTION_KEY="ignored")
-    assert given.encryption_key.get_secret_value() == KEY
+    assert keys(given) == [KEY]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b""])
@@ -176,7 +205,7 @@ def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
 
 def test_an_empty_file_variable_is_as_good_as_none() -> None:
     """Charts render empty values."""
-    assert load(ENCRYPTION_KEY_FILE="", ENCRYPTION_KEY=KEY).encryption_key.get_secret_value() == KEY
+    assert keys(load(ENCRYPTION_KEY_FILE="", ENCRYPTION_KEY=KEY)) == [KEY]
 
 
 def test_secrets_do_not_show() -> None:
@@ -195,7 +224,7 @@ def test_no_value_of_a_secret_is_ever_repeated(value: str) -> None:
 
 def test_variables_of_others_are_none_of_our_business() -> None:
     """The environment of a pod is full of them."""
-    assert settings.load({"PATH": "/bin", "OTHER_HEALTH_PORT": "x", "KEEP_OPERATOR_CONSOLE_PORT": "8081"}) == load()
+    assert settings.load({"PATH": "/bin", "OTHER_HEALTH_PORT": "x", "KEEP_OPERATOR_SESSION_KEY": "8081"}) == load()
 
 
 def test_without_an_argument_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,3 +233,10 @@ def test_without_an_argument_the_process_environment_is_read(monkeypatch: pytest
         monkeypatch.delenv(name)
     monkeypatch.setenv("KEEP_OPERATOR_HEALTH_PORT", "9")
     assert settings.load().health_port == 9
+
+
+def test_the_console_needs_the_database_and_no_key() -> None:
+    """Who only reads is not given what opens credentials."""
+    with pytest.raises(Refused, match="KEEP_OPERATOR_DATABASE_URL is not set"):
+        settings.load({}, console=True)
+    assert settings.load({f"{PREFIX}DATABASE_URL": URL}, console=True).encryption_key == ()

@@ -32,6 +32,7 @@ SKEW_LIMIT: Final = timedelta(seconds=5)
 # Kubernetes minor versions from which the parts exist that the operator leans on (docs/architecture.md).
 CEL_SINCE: Final = 25
 POLICIES_SINCE: Final = 30
+_SESSION: Final = "SELECT now(), current_setting('TimeZone') AS time_zone, current_setting('server_version') AS version"
 
 
 class Verdict(StrEnum):
@@ -137,17 +138,15 @@ async def _database(given: Settings) -> AsyncIterator[Check]:
         return
     try:
         async with database.look(engine) as conn:
-            row = (
-                await conn.execute(text("SELECT now(), current_setting('TimeZone'), current_setting('server_version')"))
-            ).one()
-        yield ok("database", f"PostgreSQL {row[2]}, sessions in time zone {row[1]}")
-        if row[1] not in ("UTC", "Etc/UTC", "GMT"):
+            session = (await conn.execute(text(_SESSION))).one()
+        yield ok("database", f"PostgreSQL {session.version}, sessions in time zone {session.time_zone}")
+        if session.time_zone not in ("UTC", "Etc/UTC", "GMT"):
             yield warn(
                 "database",
-                f"time zone {row[1]}",
+                f"time zone {session.time_zone}",
                 "something between here and PostgreSQL (a pooler?) overrides the session's time zone; let it be UTC",
             )
-        yield _clock("database", row[0])
+        yield _clock("database", session.now)
         revision = await schema.check(engine)
         yield ok("migrations", f"complete, schema revision {revision}")
     except KeepOperatorError as error:

@@ -1,4 +1,4 @@
-"""Every API right that the operator process uses, once, with the reason; roles are made from it, and checked by it.
+"""Every API right that a process uses, once, with the reason; roles are made from it, and checked by it.
 
 kopf needs nothing beyond discovery, which every account may do, and the list and watch of our own kinds.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 from keep_operator.resources.kinds import GROUP
 
 ROLE_NAME: Final = "keep-operator"
+CONSOLE_ROLE_NAME: Final = "keep-operator-console"
 SECRETS_ROLE_NAME: Final = "keep-operator-secrets"
 LEADER_ROLE_NAME: Final = "keep-operator-leader"
 RBAC_GROUP: Final = "rbac.authorization.k8s.io"
@@ -44,29 +45,43 @@ class Rule:
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
 
+_NEVER_USED: Final = (
+    "never used: OwnerReferencesPermissionEnforcement lets only who may delete an object give it an owner"
+)
+_BLOCKS: Final = "owner references that block deletion, where OwnerReferencesPermissionEnforcement is on"
 RULES: Final = (
     Rule(GROUP, "tenants", ("get", "list", "watch"), "follow the objects; a fresh look before anything is deleted"),
     Rule(GROUP, "providers", ("get", "list", "watch"), "follow the objects; a fresh look before anything is deleted"),
+    Rule(GROUP, "workflows", ("get", "list", "watch"), "follow the objects; a fresh look before a version is made"),
+    Rule(GROUP, "workflowrevisions", ("get", "list", "watch"), "whether they are as the database says"),
+    Rule(
+        GROUP,
+        "workflowdecisions",
+        ("get", "list", "watch"),
+        "follow the objects; a fresh look before one is carried out",
+    ),
     Rule(GROUP, "tenants", ("patch",), "finalizer; the default tenant, by server-side apply"),
     Rule(GROUP, "providers", ("patch",), "finalizer and owner reference"),
-    Rule(
-        GROUP,
-        "providers",
-        ("delete",),
-        "never used: OwnerReferencesPermissionEnforcement lets only who may delete an object give it an owner",
-    ),
+    Rule(GROUP, "workflows", ("patch",), "finalizer and owner reference"),
+    Rule(GROUP, "workflowdecisions", ("patch",), "the Workflow as their owner"),
+    Rule(GROUP, "providers", ("delete",), _NEVER_USED),
+    Rule(GROUP, "workflows", ("delete",), _NEVER_USED),
     Rule(GROUP, "tenants", ("create",), "the default tenant"),
+    Rule(GROUP, "workflowrevisions", ("create",), "the object of a version"),
+    Rule(GROUP, "workflowrevisions", ("patch",), "its labels"),
+    Rule(GROUP, "workflowdecisions", ("delete",), "those that were handled 30 days ago"),
+    Rule(GROUP, "workflowrevisions", ("delete",), "versions that are cleaned up, or do not say what the database says"),
     Rule(GROUP, "tenants", ("patch",), "conditions", subresource="status"),
     Rule(GROUP, "providers", ("patch",), "conditions", subresource="status"),
-    Rule(
-        GROUP,
-        "tenants",
-        ("update",),
-        "owner references that block deletion, where OwnerReferencesPermissionEnforcement is on",
-        subresource="finalizers",
-    ),
+    Rule(GROUP, "workflows", ("patch",), "conditions, and which version is active", subresource="status"),
+    Rule(GROUP, "workflowrevisions", ("patch",), "what has become of a version", subresource="status"),
+    Rule(GROUP, "workflowdecisions", ("patch",), "what came of a decision", subresource="status"),
+    Rule(GROUP, "tenants", ("update",), _BLOCKS, subresource="finalizers"),
+    Rule(GROUP, "workflows", ("update",), _BLOCKS, subresource="finalizers"),
     Rule("", "secrets", ("list", "watch"), "which credentials changed, as metadata only", reach=Reach.SECRETS),
     Rule("", "secrets", ("get",), "the credentials that a provider refers to", reach=Reach.SECRETS),
+    Rule("", "configmaps", ("list", "watch"), "which definitions changed, as metadata only"),
+    Rule("", "configmaps", ("get",), "the definition that a workflow refers to"),
     Rule("", "namespaces", ("get", "list", "watch"), "the labels that a tenant's allowedNamespaces selects by"),
     Rule("", "events", ("create", "patch"), "what happened to an object; the same again is counted up"),
     Rule(
@@ -76,8 +91,23 @@ RULES: Final = (
         "which replica leads",
         reach=Reach.OWN,
     ),
-    Rule("apiextensions.k8s.io", "customresourcedefinitions", ("get",), "whether our kinds are served, at start"),
+    Rule(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        ("get",),
+        "whether our kinds are served, at start; whether they were defined anew between two sweeps",
+    ),
     Rule("authorization.k8s.io", "selfsubjectaccessreviews", ("create",), "which rights are missing, for `doctor`"),
+)
+
+
+# What the console uses. It writes nothing: reviews are questions that are asked by `create`.
+CONSOLE_RULES: Final = (
+    Rule("authentication.k8s.io", "tokenreviews", ("create",), "whose token came with a request"),
+    Rule("authorization.k8s.io", "subjectaccessreviews", ("create",), "whether that user may read what was asked for"),
+    Rule(GROUP, "workflows", ("get",), "what retention depends on: limits, pin"),
+    Rule(GROUP, "workflowrevisions", ("list",), "which versions are spared by an annotation, as metadata only"),
+    Rule(GROUP, "tenants", ("get",), "the retention that a tenant sets for its workflows"),
 )
 
 
@@ -98,6 +128,16 @@ def cluster_role(secret_namespaces: Sequence[str] = ()) -> dict[str, Any]:
 def binding(subject: str | ServiceAccount) -> dict[str, Any]:
     """The ClusterRoleBinding that gives the ClusterRole to a user (by name) or to a service account."""
     return _binding("ClusterRoleBinding", {"name": ROLE_NAME}, "ClusterRole", subject)
+
+
+def console_role() -> dict[str, Any]:
+    """The ClusterRole ``keep-operator-console``."""
+    return _role("ClusterRole", {"name": CONSOLE_ROLE_NAME}, {Reach.CLUSTER}, CONSOLE_RULES)
+
+
+def console_binding(subject: str | ServiceAccount) -> dict[str, Any]:
+    """The ClusterRoleBinding that gives it to a user (by name) or to a service account."""
+    return _binding("ClusterRoleBinding", {"name": CONSOLE_ROLE_NAME}, "ClusterRole", subject)
 
 
 def secret_roles(subject: str | ServiceAccount, secret_namespaces: Sequence[str]) -> list[dict[str, Any]]:
@@ -134,9 +174,9 @@ def needed(own: str, secret_namespaces: Sequence[str] = ()) -> Iterator[tuple[Ru
                 yield rule, verb, namespace
 
 
-def _role(kind: str, metadata: dict[str, str], reaches: set[Reach]) -> dict[str, Any]:
+def _role(kind: str, metadata: dict[str, str], reaches: set[Reach], rules: Sequence[Rule] = RULES) -> dict[str, Any]:
     verbs: dict[tuple[str, str], list[str]] = {}
-    for rule in RULES:
+    for rule in rules:
         if rule.reach in reaches:
             verbs.setdefault((rule.group, rule.target), []).extend(rule.verbs)
     return {

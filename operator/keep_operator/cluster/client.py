@@ -199,10 +199,13 @@ class Cluster:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    async def create(self, resource: Resource, namespace: str | None, body: Manifest) -> Manifest:
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Manifest, *, repeatable: bool = False
+    ) -> Manifest:
         """The object as the server made it; Conflict (AlreadyExists) if there is one of that name.
 
-        Not repeated once it may have arrived: after Unavailable the object may exist.
+        Not repeated once it may have arrived: after Unavailable the object may exist. ``repeatable``: it is a question that
+        leaves nothing behind.
         """
         request = call.on_collection(
             "create",
@@ -211,6 +214,7 @@ class Cluster:
             namespace,
             query={"fieldManager": FIELD_MANAGER},
             body=call.encode(body),
+            repeatable=repeatable,
         )
         return await self._ask(request)
 

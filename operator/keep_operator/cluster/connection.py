@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from yarl import URL
 
 from keep_operator.cluster import credentials, failures, kubeconfig
@@ -123,11 +124,14 @@ class Connection:
             self._tls = identity.certificate, _context(self.trust, identity.certificate, self.source)
         return self._tls[1]
 
-    async def open_session(self, answered: Callable[[str], None] = lambda path: None) -> aiohttp.ClientSession:
+    async def open_session(
+        self, answered: Callable[[str, bool], None] = lambda path, granted: None
+    ) -> aiohttp.ClientSession:
         """A new HTTP session that shows our identity by itself and renews it once when it is refused.
 
         For libraries with a client of their own; whoever asks for it closes it. The identity is shown to the API
-        server only, never to where a redirect points. ``answered`` is told the path of each request that succeeds.
+        server only, never to where a redirect points. ``answered`` is told the path of each request that was answered, and
+        whether it was granted.
         """
         tls = self.tls(await self.identity())
         ours = URL(self.server).origin()
@@ -147,12 +151,13 @@ class Connection:
                     response.close()
                     request.headers.update(newer.headers)
                     response = await handler(request)
-            if response.ok:
-                answered(request.url.path)
+            answered(request.url.path, response.ok)
             return response
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=tls if tls is not None else True, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self.proxy_url,
             middlewares=(authorize,),

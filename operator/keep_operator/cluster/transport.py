@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from yarl import URL
 
 from keep_operator import __version__
@@ -163,7 +164,7 @@ class Transport:
             async with contextlib.aclosing(self._pieces(call, response)) as pieces:
                 yield pieces
         finally:
-            response.close()
+            _drop(response)
 
     # -- one exchange ---------------------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Transport:
     async def _begin(self, call: Call, identity: Identity, within: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=HEADERS,
                 proxy=self.connection.proxy_url,
@@ -242,7 +243,7 @@ class Transport:
         async for piece in response.content.iter_any():
             length += len(piece)
             if length > self.bounds.body_bytes:
-                response.close()
+                _drop(response)
                 return None
             pieces.append(piece)
         return b"".join(pieces)
@@ -340,6 +341,13 @@ def http_date(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """Leave an answer before its end. No TLS farewell: the server may never reply to it, and the socket would stay open."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -101,6 +101,13 @@ class MetadataWatch:
         """Seconds since the last list, event or bookmark of the stream that has been silent for longest."""
         return self._clock() - min(stream.alive_at for stream in self._streams)
 
+    def signs(self) -> dict[str, float]:
+        """When each stream last showed that it is at work, by its name and on the clock that was given.
+
+        A request that the server refuses shows it as well: a missing right is no reason to end the process.
+        """
+        return {str(stream): max(stream.alive_at, stream.answered_at) for stream in self._streams}
+
     def version(self, namespace: str, name: str) -> str | None:
         """The object's ``resourceVersion``, None if there is no such object (or not listed yet: see ``synced``)."""
         seen = self._find(namespace, name)
@@ -150,7 +157,7 @@ class _Stream:
     doubts: int = 0
 
     def __post_init__(self) -> None:
-        self.alive_at = self.clock()
+        self.alive_at = self.answered_at = self.clock()
 
     def __str__(self) -> str:
         return f"{self.resource.plural} of {self.namespace}" if self.namespace else self.resource.plural
@@ -171,7 +178,7 @@ class _Stream:
                 if self.clock() - began >= self.pace.silence.total_seconds():
                     self._doubt()  # old servers wait in silence for a version that is yet to come
             except KeepOperatorError as error:
-                problem = error
+                problem, self.answered_at = error, self.clock()
                 self._doubt()
             except Exception:
                 log.exception("watch of %s failed; listing again", self)
@@ -231,6 +238,7 @@ class _Stream:
             opening as pieces,
             contextlib.aclosing(lines.split(pieces, longest=self.pace.longest_line_bytes)) as stream,
         ):
+            self.answered_at = self.clock()
             while True:
                 try:
                     async with asyncio.timeout(self.pace.silence.total_seconds()):

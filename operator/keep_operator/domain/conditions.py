@@ -67,7 +67,7 @@ def merge(
                 "reason": finding.reason,
                 "message": (finding.message or finding.reason)[:MESSAGE_LIMIT],  # old servers take "" for null
                 "observedGeneration": generation,
-                "lastTransitionTime": known["lastTransitionTime"] if same and known else _rfc3339(now),
+                "lastTransitionTime": known["lastTransitionTime"] if same and known else rfc3339(now),
             }
         )
     return merged
@@ -83,7 +83,7 @@ def ready(living: Sequence[Finding], old: Sequence[Mapping[str, Any]], now: date
 
     def changed_at(finding: Finding) -> str:
         status, at = since.get(finding.type, (None, ""))
-        return at if status == finding.truth else _rfc3339(now)
+        return at if status == finding.truth else rfc3339(now)
 
     wrong = [finding for finding in living if finding.truth is Truth.FALSE]
     if wrong:
@@ -103,6 +103,6 @@ def since(old: Sequence[Mapping[str, Any]], kind: str) -> datetime | None:
     return None
 
 
-def _rfc3339(at: datetime) -> str:
-    """Whole seconds in UTC with a Z, the only form that `metav1.Time` keeps."""
+def rfc3339(at: datetime) -> str:
+    """A time as the API has it: whole seconds in UTC with a Z, the only form that `metav1.Time` keeps."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,17 +13,25 @@ from keep_operator.domain import conditions
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.errors import KeepOperatorError, Refused, Waiting
 from keep_operator.resources.kinds import Key
-from keep_operator.resources.objects import RECONCILE_REQUESTED_AT, Object
+from keep_operator.resources.objects import FORCE_DELETE, RECONCILE_REQUESTED_AT, Object
 
 A = TypeVar("A")
 
 # Unknown for these reasons means: another object must appear or become ready. Its watch wakes us, and only
 # such waits count against progressDeadlineSeconds (A-DEP-4).
 DEPENDENCY_WAITS: Final = frozenset(
-    {"TenantNotFound", "TenantNotReady", "SecretNotFound", "SecretKeyNotFound", "ExternalNameConflict"}
+    {
+        "TenantNotFound",
+        "TenantNotReady",
+        "SecretNotFound",
+        "SecretKeyNotFound",
+        "ExternalNameConflict",
+        "ConfigMapNotFound",
+        "ProvidersNotReady",
+    }
 )
 # What no watch would tell us: somebody mended the database. Looked at again with the resync.
-RECHECKED: Final = frozenset({"ExternalResourceExists", "DatabaseBehind"})
+RECHECKED: Final = frozenset({"ExternalResourceExists", "DatabaseBehind", "DriftDetected", "EncryptionKeyMismatch"})
 # What `spec.suspend` adds to a status, and what it says of changes that wait for its end.
 SUSPENDED: Final = conditions.true("Suspended", "Suspended", "spec.suspend is true: nothing is written.")
 PENDING: Final = conditions.unknown(
@@ -33,14 +41,31 @@ PENDING: Final = conditions.unknown(
 DONE: Final = {
     "Insert": "Created",
     "Update": "Updated",
-    "Rename": "Updated",
+    "Correct": "DriftCorrected",
     "Adopt": "Adopted",
     "HandOver": "HandedOver",
+    "Archive": "Archived",
 }
+# Actions that write no row.
+IN_THE_CLUSTER: Final = frozenset({"SetMetadata", "CreateImage", "DeleteImage", "PatchImage"})
+# What sums up how far an object has come; a decision is handled, and that is all.
+READY: Final = "Ready"
+HANDLED: Final = "Handled"
 # Unknown for these reasons is a failure that is retried, not an expected wait.
 FAILURES: Final = frozenset({"DatabaseUnavailable", "SyncFailed", "InternalError"})
 # Reasons that say: the spec itself is at fault.
-SPEC_FAULTS: Final = frozenset({"SpecRefused", "UnknownProviderType", "InvalidConfig"})
+SPEC_FAULTS: Final = frozenset(
+    {
+        "SpecRefused",
+        "UnknownProviderType",
+        "InvalidConfig",
+        "TooLarge",
+        "ParseError",
+        "SchemaError",
+        "UnknownAction",
+        "ProviderTypeMismatch",
+    }
+)
 IMMUTABLE_FAULTS: Final = frozenset({"ImmutableFieldChanged", "TenantChanged"})
 
 
@@ -118,11 +143,31 @@ def report(
     return Plan(status=status, wake_in=wake_in)
 
 
+def release_by_force(
+    obj: Object[Any], error: KeepOperatorError, finalizer: str, after: timedelta, now: datetime
+) -> Plan[Any] | None:
+    """What to do with an object that is to go without its database, by annotation `force-delete` (A-GC-7).
+
+    Its finalizer is taken off once the database has been away for ``after`` since the deletion; what it leaves in the
+    database is the sweep's. Until then: when to look again. None where this is no such case.
+    """
+    away = obj.deleted_at is not None and error.reason == "DatabaseUnavailable"
+    if not away or obj.annotations.get(FORCE_DELETE) != "true" or finalizer not in obj.finalizers:
+        return None
+    assert obj.deleted_at is not None
+    left = obj.deleted_at + after - now
+    if left > timedelta():
+        return Plan(wake_in=left)
+    return Plan(actions=(SetMetadata(tuple(name for name in obj.finalizers if name != finalizer), obj.owners),))
+
+
 def failed(obj: Object[Any], error: KeepOperatorError, living: Sequence[str], now: datetime) -> Plan[Any]:
     """The status after an attempt that ended in ``error``: what was known stays, ``Synced`` tells the failure.
 
     ``living`` names the kind's living set. While deleting no failure is permanent, and ``Deleting`` tells it (A-GC-5).
     """
+    if HANDLED in living:
+        return _failed_to_handle(obj, error, now)
     if obj.deleting:
         reason = "DatabaseUnavailable" if error.reason == "DatabaseUnavailable" else "DeletionFailed"
         deleting = conditions.true("Deleting", reason, error.message)
@@ -134,6 +179,15 @@ def failed(obj: Object[Any], error: KeepOperatorError, living: Sequence[str], no
     findings = {kind: finding for kind in living if (finding := carried(old, kind)) is not None}
     findings[failing] = Finding(failing, truth, error.reason, error.message)
     return report(obj, [findings[kind] for kind in living if kind in findings], now=now)
+
+
+def _failed_to_handle(obj: Object[Any], error: KeepOperatorError, now: datetime) -> Plan[Any]:
+    """The same for a decision. What the API server rejects may have been carried out already, so that is no last word."""
+    final = isinstance(error, Refused) and error.reason != "ApiRejected"
+    finding = Finding(HANDLED, Truth.FALSE if final else Truth.UNKNOWN, error.reason, error.message)
+    old = obj.status.get("conditions") or ()
+    told = conditions.merge(old, [finding], generation=obj.generation, now=now)
+    return Plan(status={**obj.status, "observedGeneration": obj.generation, "conditions": told})
 
 
 def known_before(obj: Object[Any], living: Sequence[str], doubt: Finding) -> list[Finding]:
@@ -154,6 +208,16 @@ def synced(obj: Object[Any], done: str | None, message: str) -> Finding:
     told = carried(obj.status.get("conditions") or (), "Synced")
     reason = DONE.get(done or "") or (told.reason if told is not None else "InSync")
     return conditions.true("Synced", reason, message)
+
+
+def needs_fresh_view(obj: Object[Any], action: Any) -> bool:
+    """Whether an action changes or removes what exists, or makes again what was: never because of a view that may be old.
+
+    A first record is made without: should its object have gone meanwhile, it is collected like any other that lost its owner.
+    Nor is it asked for objects of the cluster, where the server refuses what an old view has planned.
+    """
+    name = type(action).__name__
+    return name not in IN_THE_CLUSTER and (name != "Insert" or "tenantId" in obj.status)
 
 
 def announce(old: Mapping[str, Any], new: Mapping[str, Any]) -> Announcement | None:

@@ -14,22 +14,24 @@ The first answer that is not "yes" decides. The life of a record:
                          └───────────── hand-over ───────────┘            another object claims the name (A-GC-3)
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from keep_operator.domain import catalogue, conditions, ownership, planning
+from keep_operator.domain import catalogue, conditions, ownership, planning, tenancy
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.ownership import Claim, HolderState, Owner
+from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
 from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.tenancy import TenantSight
 from keep_operator.resources import provider
-from keep_operator.resources.kinds import API_VERSION, GROUP, Key
+from keep_operator.resources.kinds import GROUP, Key
 from keep_operator.resources.objects import Object
 from keep_operator.resources.provider import ProviderSpec
-from keep_operator.resources.shapes import Invalid, describe
+from keep_operator.resources.shapes import DeletionPolicy, Invalid, describe
 
 FINALIZER: Final = f"{GROUP}/provider"
 LIVING: Final = ("TenantReady", "CredentialsResolved", "Synced")
@@ -43,17 +45,24 @@ class Content:
     """What the spec manages in a row; compared as a whole to see whether anything is left to write.
 
     ``pulling_enabled`` is None when the spec does not manage it (A-DR-3). ``config_hash`` is a keyed HMAC over
-    config and credentials, so that a rotated Secret shows without its value being stored.
+    config and credentials, so that a rotated Secret shows without being read. ``authentication`` are the credentials by
+    field, as Secrets have them (base64); None where they need not be written and so were not read.
     """
 
     config: Mapping[str, Any]
     pulling_enabled: bool | None
     config_hash: str
+    deletion_policy: DeletionPolicy = "Delete"
+    authentication: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The row of one provider. ``id`` is random and kept through renames and hand-overs (A-GC-3)."""
+    """The row of one provider. ``id`` is random and kept through renames and hand-overs (A-GC-3).
+
+    ``sealed`` and ``key_name`` are its credentials at rest and the key they open with, None where it has none.
+    ``checksum`` is the one that was written with the row, None in a row that is older than checksums.
+    """
 
     id: UUID
     tenant_id: str
@@ -61,28 +70,30 @@ class Record:
     external_name: str
     content: Content
     owner: Owner | None
+    sealed: str | None = field(default=None, repr=False)
+    key_name: str | None = None
+    checksum: str | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether the row is as the operator wrote it; one that has no checksum yet passes for that."""
+        pulling = self.content.pulling_enabled
+        return self.checksum in (None, checksum(self, pulling), checksum(self, None))
 
 
-@dataclass(frozen=True, slots=True)
-class TenantSight:
-    """What a Provider sees of its Tenant. ``admits`` answers for the Provider's namespace.
+def checksum(record: Record, pulling_enabled: bool | None) -> str:
+    """What is stored beside all that the operator wrote, so that a change by other hands shows (A-DR-1).
 
-    ``serving``: the Tenant has its row and nothing says that it is wrong, though it may not be Ready at this moment (an
-    edit that has not been looked at, a pause, an outage). That is enough for a Provider that has its record: a passing loss
-    of the Tenant's readiness must not make all its Providers flap (A-DEP-8).
+    It guards against accidents and well-meant edits; who means harm can compute it too. ``pulling_enabled`` is None
+    where the spec leaves that to others. The owner is not in it: that is changed by name.
     """
-
-    name: str
-    uid: str
-    tenant_id: str
-    ready: bool
-    serving: bool
-    deleting: bool
-    admits: bool
-
-    def suffices(self, recorded: bool) -> bool:
-        """Whether a Provider may go on: one with a record needs less than one that has none yet."""
-        return self.ready or (recorded and self.serving)
+    content = record.content
+    parts = (
+        [str(record.id), record.tenant_id, record.type, record.external_name],
+        [content.config, pulling_enabled, content.config_hash, content.deletion_policy],
+        [record.sealed, record.key_name],
+    )
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +112,9 @@ class Observed:
     ``own`` is the record that carries our marker, ``holder`` another record under the name that the spec asks for,
     with ``holder_state`` telling what has become of that record's object. ``rivals`` are the other live objects that
     ask for the same name, ``heirs`` those that ask for the name which ``own`` has.
-    ``content`` is what the row shall hold; None until the credentials are there. ``done`` names the last action of this
-    very reconcile.
+    ``content`` is what the row shall hold; None until the credentials are there. ``readable`` is whether the credentials
+    of ``own`` open with our keys, ``key_fits`` whether the database is sealed with one of them. ``done`` names the last
+    action of this very reconcile.
     """
 
     object: Object[ProviderSpec]
@@ -116,6 +128,8 @@ class Observed:
     holder_state: HolderState | None = None
     rivals: tuple[Claim, ...] = ()
     heirs: tuple[Claim, ...] = ()
+    readable: bool = True
+    key_fits: bool = True
     done: str | None = None
 
 
@@ -133,6 +147,15 @@ class Insert:
 @dataclass(frozen=True, slots=True)
 class Update:
     """Our record shall say this; a changed ``external_name`` is a rename, the id stays."""
+
+    record: Record
+    external_name: str
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """Our record, changed by other hands, shall say again what is declared (A-DR-1)."""
 
     record: Record
     external_name: str
@@ -170,17 +193,12 @@ class Orphan:
     record: Record
 
 
-Action: TypeAlias = Insert | Update | HandOver | Adopt | Delete | Orphan
+Action: TypeAlias = Insert | Update | Correct | HandOver | Adopt | Delete | Orphan
 
 
 def external_name(obj: Object[ProviderSpec]) -> str | None:
     """The name that the spec asks for, None where the spec cannot be read."""
     return None if isinstance(obj.spec, Invalid) else provider.effective_name(obj.spec, obj.key.name)
-
-
-def owner_of(obj: Object[Any], cluster_id: str) -> Owner:
-    """The marker that says: this object manages the row."""
-    return Owner(cluster_id, obj.key.namespace, obj.key.name, obj.uid)
 
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
@@ -220,12 +238,9 @@ def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
 
 def _plan_active(seen: Observed, now: datetime) -> Plan[Action]:
     obj, tenant = seen.object, seen.tenant
-    tenant_ready = _judge_tenant(seen)
-    if tenant is not None and _may_own(seen, tenant):
-        owners = _with_owner(obj.owners, tenant)
-        if FINALIZER not in obj.finalizers or owners != obj.owners:
-            finalizers = obj.finalizers if FINALIZER in obj.finalizers else (*obj.finalizers, FINALIZER)
-            return Plan(actions=(SetMetadata(finalizers, owners),))
+    tenant_ready = tenancy.judge(obj, seen.tenant_name, tenant, _recorded_tenant(seen))
+    if (metadata := metadata_due(seen)) is not None:
+        return Plan(actions=(metadata,))
     if tenant_ready.truth is not Truth.TRUE:
         return _report(seen, tenant_ready, now=now)
     resolved = _judge_credentials(seen.credentials, obj.key.namespace)
@@ -241,7 +256,7 @@ def _plan_record(
     obj, own = seen.object, seen.own
     assert not isinstance(obj.spec, Invalid)
     name, kind = provider.effective_name(obj.spec, obj.key.name), obj.spec.type
-    me = owner_of(obj, seen.cluster_id)
+    me = tenancy.owner_of(obj, seen.cluster_id)
 
     def stop(finding: Finding) -> Plan[Action]:
         return _report(seen, *so_far, finding, now=now)
@@ -255,82 +270,90 @@ def _plan_record(
                 "Set it back, or make a new Provider.",
             )
         )
-    blocked = _judge_holder(seen, name, kind)
+    if not seen.key_fits:
+        return stop(
+            conditions.false(
+                "Synced",
+                "EncryptionKeyMismatch",
+                "The credentials in the database are sealed with another key than KEEP_OPERATOR_ENCRYPTION_KEY. Nothing was "
+                "written. Give that key back; if it is lost, see `keep-operator keys replace`.",
+            )
+        )
+    if own is None and (behind := _judge_memory(seen)) is not None:
+        return stop(behind)
+    mine = Claim(obj.key, obj.uid, obj.created_at, kind, ready_to_own=True, can_own=True, has_record=own is not None)
+    holder = seen.holder
+    held = None if holder is None else Holder(holder.owner, holder.type, seen.holder_state)
+    policy = obj.spec.adoption_policy
+    blocked = ownership.judge(name, mine, seen.rivals, held, cluster_id=seen.cluster_id, adoption_policy=policy)
     if blocked is not None:
         return stop(blocked)
     if own is not None:
-        if own.external_name != name or _differs(own.content, content):
-            return Plan(
-                actions=(Update(own, name, content),), wakes=_keys(seen.heirs) if own.external_name != name else ()
-            )
-        return _synced(seen, own, so_far, now)
-    holder = seen.holder
+        return _plan_own(seen, own, name, content, so_far, now)
     if holder is None:
-        if (known_id := obj.status.get("providerId")) is not None:
-            return stop(
-                conditions.false(
-                    "Synced",
-                    "DatabaseBehind",
-                    f"The database has no record {known_id}, which this object had. Nothing was written. Was an older dump restored?",
-                )
-            )
         return Plan(actions=(Insert(tenant.tenant_id, kind, name, content, me),))
     if holder.owner is not None and holder.owner.cluster_id == seen.cluster_id:
         return Plan(actions=(HandOver(holder, me),), wakes=(_key_of(holder.owner),))
     return Plan(actions=(Adopt(holder, me, content),))
 
 
-def _judge_holder(seen: Observed, name: str, kind: str) -> Finding | None:
-    """Whether somebody else's claim to the name stands in the way (A-CF-1, A-AD-1); None if nobody's does."""
-    obj, holder = seen.object, seen.holder
-    assert not isinstance(obj.spec, Invalid)
-    mine = Claim(obj.key, obj.uid, obj.created_at, kind, ready_to_own=True, can_own=True)
-    first = ownership.winner([mine, *(rival for rival in seen.rivals if rival.can_own)])
-    if holder is None:
-        if first is mine or seen.own is not None:
-            return None
-        assert first is not None
-        return _conflict(name, first.key.path, same_type=first.type == kind)
-    owner = holder.owner
-    if owner is None or owner.cluster_id != seen.cluster_id:
-        if seen.own is None and holder.type == kind and _may_adopt(obj.spec.adoption_policy, owner):
-            return None
-        whose = f"belongs to another cluster ({owner})" if owner else "is not managed by any object"
-        return conditions.false(
-            "Synced",
-            "ExternalResourceExists",
-            f'The record "{name}" of this tenant (type {holder.type}) {whose}. {_adoption_advice(seen, holder)}',
-        )
-    if seen.holder_state is HolderState.LIVE:
-        return _conflict(name, str(owner), same_type=holder.type == kind)
-    if holder.type != kind or seen.own is not None:
-        return conditions.unknown("Synced", "ExternalNameConflict", f'Waiting until "{name}" is released by {owner}')
-    if first is not mine and first is not None:
-        return _conflict(name, first.key.path, same_type=first.type == kind)
-    return None
+def _plan_own(
+    seen: Observed, own: Record, name: str, content: Content, so_far: tuple[Finding, ...], now: datetime
+) -> Plan[Action]:
+    """Our record shall say what the spec says; what others did to it is undone, or only told, by ``driftPolicy``."""
+    spec = seen.object.spec
+    assert not isinstance(spec, Invalid)
+    renamed = own.external_name != name
+    wakes = _keys(seen.heirs) if renamed else ()
+    if not own.intact:
+        if spec.drift_policy == "Report":
+            return _report(seen, *so_far, _drifted(seen, own, name, content), now=now)
+        return Plan(actions=(Correct(own, name, content),), wakes=wakes)
+    if renamed or own.checksum is None or not seen.readable or _differs(own.content, content):
+        return Plan(actions=(Update(own, name, content),), wakes=wakes)
+    return _synced(seen, own, so_far, now)
 
 
-def _conflict(name: str, holder: str, *, same_type: bool) -> Finding:
-    message = f'The name "{name}" of this tenant is taken. Managed by {holder}'
-    if same_type:  # it may be the second half of a rename: the first half is about to go
-        return conditions.unknown("Synced", "ExternalNameConflict", message)
+def _drifted(seen: Observed, own: Record, name: str, content: Content) -> Finding:
+    fields = ", ".join(differences(own, name, content, readable=seen.readable)) or "only the checksum"
     return conditions.false(
-        "Synced", "ExternalNameConflict", f"{message}, which is of another type. Choose another name."
+        "Synced",
+        "DriftDetected",
+        f"Record {own.id} was changed by other hands: {fields}. Undo it there, or set spec.driftPolicy: Correct.",
     )
 
 
-def _may_adopt(policy: str, owner: Owner | None) -> bool:
-    return policy == "Force" or (policy == "IfUnowned" and owner is None)
+def differences(record: Record, external_name: str, content: Content, *, readable: bool = True) -> list[str]:
+    """The names of the fields in which a row differs from what is declared, as they stand in the spec.
+
+    Sorted; a rotated credential shows as ``configHash`` alone, credentials that do not open as ``credentials``.
+    """
+    is_, shall = record.content, content
+    names = {f"config.{key}" for key in differing(is_.config, shall.config)}
+    if record.external_name != external_name:
+        names.add("externalName")
+    if shall.pulling_enabled not in (None, is_.pulling_enabled):
+        names.add("pullingEnabled")
+    if is_.config_hash != shall.config_hash:
+        names.add("configHash")
+    if is_.deletion_policy != shall.deletion_policy:
+        names.add("deletionPolicy")
+    if not readable:
+        names.add("credentials")
+    return sorted(names)
 
 
-def _adoption_advice(seen: Observed, holder: Record) -> str:
-    assert not isinstance(seen.object.spec, Invalid)
-    if seen.own is not None:
-        return "Choose another spec.externalName."
-    if holder.type != seen.object.spec.type:
-        return "It is of another type: choose another spec.externalName, or remove the record."
-    wanted = "IfUnowned" if holder.owner is None else "Force"
-    return f"To take it over with its id and history set spec.adoptionPolicy: {wanted}."
+def _judge_memory(seen: Observed) -> Finding | None:
+    """Whether the object is known to have had a record that is not there: then nothing may be made or taken (A-REV-13)."""
+    known_id = seen.object.status.get("providerId")
+    if known_id is None or (seen.holder is not None and str(seen.holder.id) == known_id):
+        return None
+    return conditions.false(
+        "Synced",
+        "DatabaseBehind",
+        f"The database has no record {known_id} of this object, which it had. Nothing was written. Was an older dump "
+        "restored? `keep-operator recover` shows what is missing and gives it back.",
+    )
 
 
 def _synced(seen: Observed, own: Record, so_far: tuple[Finding, ...], now: datetime) -> Plan[Action]:
@@ -358,7 +381,7 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if own is None:
         kept = tuple(name for name in obj.finalizers if name != FINALIZER)
         return Plan(actions=(SetMetadata(kept, obj.owners),))
-    heir = ownership.winner(claim for claim in seen.heirs if _may_inherit(claim, own))
+    heir = ownership.winner(claim for claim in seen.heirs if ownership.may_inherit(claim, own.type, own.tenant_id))
     if heir is not None and heir.ready_to_own:
         to = Owner(seen.cluster_id, heir.key.namespace, heir.key.name, heir.uid)
         return Plan(actions=(HandOver(own, to),), wakes=(heir.key,))
@@ -384,44 +407,9 @@ def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Actio
     return replace(made, wake_in=DELETION_RECHECK)
 
 
-def _may_inherit(claim: Claim, record: Record) -> bool:
-    """Whether a record of a Provider that goes may pass to another: it never changes its type, nor its tenant."""
-    return claim.can_own and not claim.has_record and (claim.type, claim.tenant_id) == (record.type, record.tenant_id)
-
-
 def _orphans(obj: Object[ProviderSpec]) -> bool:
     """Whether the record stays; also where the spec cannot be read, since deleting cannot be taken back."""
     return isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
-
-
-def _judge_tenant(seen: Observed) -> Finding:
-    name, tenant, recorded = seen.tenant_name, seen.tenant, _recorded_tenant(seen)
-    if name is None:
-        return conditions.false(
-            "TenantReady",
-            "NoDefaultTenant",
-            "spec.tenantRef is not set and the operator has no default tenant. Set spec.tenantRef.name.",
-        )
-    if tenant is None:
-        return conditions.unknown("TenantReady", "TenantNotFound", f'Waiting for Tenant "{name}"')
-    if recorded is not None and recorded != tenant.tenant_id:
-        return conditions.false(
-            "TenantReady",
-            "TenantChanged",
-            f'The record belongs to tenant "{recorded}", spec.tenantRef now leads to "{tenant.tenant_id}". '
-            "Set it back, or make a new Provider for the other tenant.",
-        )
-    if not tenant.admits:
-        return conditions.false(
-            "TenantReady",
-            "NamespaceNotAllowed",
-            f'Tenant "{name}" does not admit namespace "{seen.object.key.namespace}". Add it to the Tenant\'s spec.allowedNamespaces.',
-        )
-    if tenant.deleting and recorded is None:
-        return conditions.unknown("TenantReady", "TenantNotReady", f'Tenant "{name}" is being deleted')
-    if not tenant.suffices(recorded is not None):
-        return conditions.unknown("TenantReady", "TenantNotReady", f'Waiting for Tenant "{name}" to be Ready')
-    return conditions.true("TenantReady", "TenantReady", f'Tenant "{name}" is Ready')
 
 
 def _judge_credentials(credentials: Credentials | None, namespace: str) -> Finding:
@@ -444,49 +432,34 @@ def _judge_credentials(credentials: Credentials | None, namespace: str) -> Findi
     return conditions.true("CredentialsResolved", "Resolved", found)
 
 
-def _may_own(seen: Observed, tenant: TenantSight) -> bool:
-    """Whether finalizer and owner reference belong on the object now: the Tenant admits it and is not going away."""
-    recorded = _recorded_tenant(seen)
-    return tenant.admits and (not tenant.deleting or recorded is not None) and recorded in (None, tenant.tenant_id)
+def metadata_due(seen: Observed) -> SetMetadata | None:
+    """What is missing of finalizer and owner reference; while it is, nobody needs to look for Secrets or rows."""
+    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER)
 
 
 def _recorded_tenant(seen: Observed) -> str | None:
-    """The tenant that the record belongs to; by the status where the record was not looked for, None if there is none."""
-    return seen.own.tenant_id if seen.own is not None else seen.object.status.get("tenantId")
+    return tenancy.recorded(seen.object, None if seen.own is None else seen.own.tenant_id)
 
 
-def _with_owner(owners: tuple[Mapping[str, Any], ...], tenant: TenantSight) -> tuple[Mapping[str, Any], ...]:
-    """The owner references with exactly one to this Tenant; a stale one (restored from a backup) is replaced (A-GC-9)."""
-    wanted = {
-        "apiVersion": API_VERSION,
-        "kind": "Tenant",
-        "name": tenant.name,
-        "uid": tenant.uid,
-        "controller": False,
-        "blockOwnerDeletion": True,
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """The keys, on the first level, under which two documents do not mean the same; 1, 1.0 and true differ."""
+    return {
+        key
+        for key in one.keys() | other.keys()
+        if not (key in one and key in other and _text(one[key]) == _text(other[key]))
     }
-    ours = [owner for owner in owners if is_tenant(owner)]
-    if ours == [wanted]:
-        return owners
-    return (*(owner for owner in owners if owner not in ours), wanted)
 
 
-def is_tenant(owner: Mapping[str, Any]) -> bool:
-    """Whether an owner reference is to a Tenant, of whatever version of our API."""
-    return owner.get("kind") == "Tenant" and str(owner.get("apiVersion", "")).partition("/")[0] == GROUP
-
-
-def _text(config: Mapping[str, Any]) -> str:
+def _text(value: Any) -> str:
     """What tells 1 from true and from 1.0, which Python takes for equal."""
-    return json.dumps(config, sort_keys=True)
+    return json.dumps(value, sort_keys=True)
 
 
 def _differs(is_: Content, shall: Content) -> bool:
-    unmanaged = shall.pulling_enabled is None
     return (
         _text(is_.config) != _text(shall.config)
-        or is_.config_hash != shall.config_hash
-        or (not unmanaged and is_.pulling_enabled != shall.pulling_enabled)
+        or (is_.config_hash, is_.deletion_policy) != (shall.config_hash, shall.deletion_policy)
+        or shall.pulling_enabled not in (None, is_.pulling_enabled)
     )
 
 

@@ -30,15 +30,80 @@ _CONCLUDED: Final = {
     "InSync": "The record says what the spec says. Nothing to do.",
     "Created": "The record was made and says what the spec says. Nothing to do.",
     "Updated": "The record was changed to what the spec says. Nothing to do.",
+    "DriftCorrected": "The record was changed by other hands and says again what the spec says. The ledger has the fields.",
+    "DriftDetected": "The record was changed by other hands, and driftPolicy is Report. Undo it there, or set driftPolicy: Correct.",
+    "EncryptionKeyMismatch": "The credentials in the database are sealed with another key. Give that key back; nothing was written.",
     "Adopted": "A record that nobody here owned was taken over. What it said before stands in the ledger.",
     "HandedOver": "The record was taken over with its id from an object that is gone. Nothing to do.",
+    "Archived": "The last thing done was to archive revisions that nobody needs. Nothing; `spec.revisionHistoryLimit` and "
+    "`spec.retention` say how many are kept.",
+    "Serving": "A revision takes runs. Nothing.",
+    "RevisionActive": "What the definition says is active. Nothing.",
+    "Pinned": "The revision that `spec.release.pin` names is active, whatever the definition says. Nothing; take the pin out "
+    "of Git to go on.",
+    "NotRequired": "No approval is asked for, or the revision was active before it was. Nothing.",
+    "Valid": "The definition can run. Nothing.",
+    "ProvidersReady": "All Providers that the definition names are Ready. Nothing.",
+    "ProvidersIgnored": "Providers are missing, and `dependencyPolicy: Warn` lets the revision become active anyway. Apply them; steps "
+    "that call them fail until then.",
+    "Active": "It takes runs. Nothing.",
+    "Reserve": "It was active and can be gone back to. Nothing.",
+    "NeverActive": "It has not been active. Nothing; the Workflow's `Deployed` says what it waits for.",
+    "Superseded": "A newer revision came before this one was, or could be, made active. Nothing; to go back to an older one "
+    "decide `Rollback`.",
+    "Done": "The decision was carried out. Nothing.",
+    "NoOp": "There was nothing to do, or the same `requestId` was handled before. Nothing; to decide the same again take "
+    "another `requestId`.",
+    "ConfigMapNotFound": "The ConfigMap that `spec.definitionFrom` names, or its key, is missing. Create it in the same namespace; the "
+    "message names it.",
+    "ProvidersNotReady": "Providers that the definition names are missing or not Ready. What is active stays active. Apply them; the "
+    "message names them. `dependencyPolicy: Warn` does not wait.",
+    "NoRevisionYet": "No revision has become active yet. Nothing; `Deployed` says what it waits for.",
+    "AwaitingApproval": "Approval is asked for, which this version of the operator cannot take. What is active stays active. Set "
+    "`spec.release.approval.required: Never`, and the Tenant's floor likewise, or wait for a version that has it.",
+    "ChecklistIncomplete": "Required items of the checklist are open, which this version of the operator cannot tick. What is active "
+    "stays active. Take the items out, or set `required: false`.",
+    "AwaitingDeploy": "The strategy is `Manual`, and nobody has decided `Deploy` of this revision. Decide `Deploy`.",
+    "WorkflowNotFound": "There is no Workflow of that name, or it has no record yet. Apply it; after ten minutes the decision is refused.",
+    "ParseError": "The definition cannot be read, or is no JSON that everybody reads alike. What is active stays active. Correct "
+    "the line or path that the message names.",
+    "SchemaError": "The definition breaks the grammar. What is active stays active. Correct the paths that the message names: "
+    "[the grammar](grammar.md).",
+    "UnknownAction": "A step calls something that its provider cannot do. What is active stays active. Correct the step that the "
+    "message names.",
+    "TooLarge": "The definition has more than 200 KiB. Split the workflow.",
+    "ProviderTypeMismatch": "A step takes a Provider for another type than it has. Correct the step's `type`, or name another Provider.",
+    "InvalidRevision": "The desired or pinned revision is not valid, so it is not active. Correct the definition, or the pin.",
+    "Invalid": "The definition cannot run. Nothing for this revision; `Valid` says why.",
+    "Denied": "Its content was denied, under this number or another one. Change the definition.",
+    "RejectedByUser": "Its content was rejected by the decision `Reject`. Change the definition, or decide `Retry`.",
+    "RevisionNotFound": "`spec.release.pin` names a revision that is not there. What is active stays active. Correct the pin, or give "
+    "a revision the tag.",
+    "StrategyUnsupported": "A canary or automatic rollback is asked for, which this version of the operator does not carry out. What is "
+    "active stays active. Take it out of `spec.release`, or wait for a version that has it.",
+    "RolledBack": "Somebody rolled back on purpose, and the definition is held back. Change the definition in Git or revert it, "
+    "or decide `Resume`; see the message.",
+    "AutoRolledBack": "The operator rolled back because runs failed, and the definition is held back. Change the definition in Git "
+    "or revert it, or decide `Retry`.",
+    "NeverDeployed": "No revision that may run has ever been there. Correct the definition.",
+    "DisabledInDefinition": "The definition says `disabled: true`. Take it out to go on.",
+    "ActiveRevisionBroken": "What is active calls a Provider that is gone. Apply the Provider again, or change the definition.",
+    "Refused": "The decision is not possible in this state, or not by this version of the operator. Read the message; decide "
+    "something else.",
+    "ActorUnverified": "The cluster cannot prove who made the decision, which is one for the privileged. See "
+    "KEEP_OPERATOR_DECISIONS_UNVERIFIED.",
+    "Stale": "Another revision is active than the author of the decision saw. Look again, and decide anew.",
+    "NoRollbackTarget": "No earlier revision may run. Set `spec.suspend` to stop the workflow, or mend the definition.",
+    "TargetInvalid": "The revision that was decided upon is not valid. Choose another one.",
+    "TargetDenied": "The revision that was decided upon was denied. Choose another one.",
+    "TargetRejected": "The revision that was decided upon was rejected. Choose another one, decide `Retry`, or use `force`.",
     "UnknownProviderType": "spec.type is not a provider type. Correct it; the message suggests the nearest one.",
     "InvalidConfig": "A field of spec.config or spec.secrets is missing, unknown or malformed. Correct what the message names.",
     "SpecRefused": "The spec breaks a rule or cannot be stored. Correct the field that the message names.",
     "ImmutableFieldChanged": "A field that cannot change was changed; the recorded value stays. Set it back, or make a new object.",
     "ExternalNameConflict": "Another object holds the name. Delete one of the two, or choose another name.",
     "ExternalResourceExists": "A record of this name exists that no object here manages. Allow its adoption, or choose another name.",
-    "DatabaseBehind": "The database has no record that this object is known to have had. Was an older dump restored? Nothing was written.",
+    "DatabaseBehind": "The database has no record that this object is known to have had; nothing was written. See `keep-operator recover`.",
 }
 
 # What ended an attempt, as the doors to the database and the cluster call it.
@@ -67,6 +132,7 @@ _AT_START: Final = {
     "SchemaTooNew": "The schema was migrated by a newer version. Upgrade this process too.",
     "MigrationRunning": "Another process migrates the schema. It goes on by itself.",
     "LeadershipLost": "Another replica leads now. This process ends and begins anew as a standby.",
+    "WatchFailed": "A watch of our kinds cannot go on. This process ends and begins anew; the message says what the server said.",
     "PortTaken": "Another process listens on the port. Set KEEP_OPERATOR_HEALTH_PORT.",
     "FieldManagerConflict": "Others own fields that the operator was to apply. Leave the fields to one side.",
 }

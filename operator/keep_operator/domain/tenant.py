@@ -7,6 +7,8 @@
                          └── another Tenant object asks for the same id: hand-over, as for providers
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,7 +21,7 @@ from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.resources.kinds import GROUP, Key
 from keep_operator.resources.objects import CONFIRM_DELETION, Object
 from keep_operator.resources.parts import LabelSelector
-from keep_operator.resources.shapes import Invalid
+from keep_operator.resources.shapes import DeletionPolicy, Invalid
 from keep_operator.resources.tenant import TenantSpec
 
 FINALIZER: Final = f"{GROUP}/tenant"
@@ -31,18 +33,34 @@ class Record:
     """The row of one tenant. ``id`` is the effective tenant id, the target of every foreign key.
 
     ``delete_when_empty``: its Tenant is gone with ``deletionPolicy: Delete``; the row goes with the last
-    provider row that still points to it (A-GC-8).
+    provider row that still points to it (A-GC-8). ``checksum`` is the one that was written with the row, None in a row
+    that is older than checksums.
     """
 
     id: str
     display_name: str
     owner: Owner | None
     delete_when_empty: bool = False
+    deletion_policy: DeletionPolicy = "Orphan"
+    checksum: str | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether the row is as the operator wrote it; one that has no checksum yet passes for that."""
+        return self.checksum in (None, checksum(self, self.display_name), checksum(self, None))
+
+
+def checksum(record: Record, display_name: str | None) -> str:
+    """What is stored beside all that the operator wrote (see `domain.provider.checksum`).
+
+    ``display_name`` is None where the spec leaves it to others.
+    """
+    return hashlib.sha256(json.dumps([record.id, display_name, record.deletion_policy]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Dependents:
-    """The Providers that name this Tenant, in any namespace."""
+    """The Providers, or the Workflows, that name this Tenant, in any namespace."""
 
     total: int = 0
     ready: int = 0
@@ -53,8 +71,9 @@ class Observed:
     """One look at the world of a Tenant.
 
     ``record`` is the row of its effective id, whoever owns it; ``collides_with`` another row whose id differs in
-    letter case only. ``rivals`` are the other live Tenants with the same effective id; ``counts_due_in`` is the time
-    until the counts may be written again (at most every 30 s, so that a thousand new Providers are not a thousand writes).
+    letter case only. ``providers`` and ``workflows`` are what depends on it. ``rivals`` are the other live Tenants with the
+    same effective id; ``counts_due_in`` is the time until the counts may be written again (at most every 30 s, so that a
+    thousand new Providers are not a thousand writes).
     ``done`` names the last action of this very reconcile.
     """
 
@@ -62,7 +81,8 @@ class Observed:
     cluster_id: str
     default_id: str | None
     runtime: str
-    dependents: Dependents = Dependents()
+    providers: Dependents = Dependents()
+    workflows: Dependents = Dependents()
     counts_due_in: timedelta = timedelta()
     record: Record | None = None
     collides_with: str | None = None
@@ -79,11 +99,21 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
-class Rename:
-    """The row's display name shall be this."""
+class Update:
+    """Our row shall say this; ``display_name`` None leaves it as it is."""
 
     record: Record
-    display_name: str
+    display_name: str | None
+    deletion_policy: DeletionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """Our row, changed by other hands, shall say again what is declared (A-DR-1)."""
+
+    record: Record
+    display_name: str | None
+    deletion_policy: DeletionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +130,8 @@ class Adopt:
 
     record: Record
     to: Owner
+    display_name: str | None
+    deletion_policy: DeletionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +148,7 @@ class Orphan:
     record: Record
 
 
-Action: TypeAlias = Insert | Rename | HandOver | Adopt | Delete | Orphan
+Action: TypeAlias = Insert | Update | Correct | HandOver | Adopt | Delete | Orphan
 
 
 def declared_id(obj: Object[TenantSpec]) -> str:
@@ -162,6 +194,11 @@ def _selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
         if not holds:
             return False
     return all(labels.get(key) == value for key, value in selector.match_labels.items())
+
+
+def confirmed(obj: Object[TenantSpec]) -> bool:
+    """Whether a person has said that it may be deleted though others depend on it (A-GC-8)."""
+    return obj.annotations.get(CONFIRM_DELETION) == obj.key.name
 
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
@@ -218,16 +255,37 @@ def _plan_active(seen: Observed, spec: TenantSpec, now: datetime) -> Plan[Action
     record = seen.record
     if record is None:
         tenant_id = declared_id(obj)
-        return Plan(actions=(Insert(Record(tenant_id, spec.display_name or tenant_id, me)),))
+        made = Record(tenant_id, spec.display_name or tenant_id, me, deletion_policy=spec.deletion_policy)
+        return Plan(actions=(Insert(replace(made, checksum=checksum(made, spec.display_name))),))
     if record.owner != me:
         if record.owner is not None and record.owner.cluster_id == seen.cluster_id:
             return Plan(actions=(HandOver(record, me),), wakes=(Key("Tenant", "", record.owner.name),))
-        return Plan(actions=(Adopt(record, me),))
-    if spec.display_name is not None and record.display_name != spec.display_name:
-        return Plan(actions=(Rename(record, spec.display_name),))
+        return Plan(actions=(Adopt(record, me, spec.display_name, spec.deletion_policy),))
+    differs = differences(record, spec.display_name, spec.deletion_policy)
+    if not record.intact and spec.drift_policy == "Report":
+        return _report(seen, _drifted(record, differs), now=now)
+    if not record.intact:
+        return Plan(actions=(Correct(record, spec.display_name, spec.deletion_policy),))
+    if differs or record.checksum is None:
+        return Plan(actions=(Update(record, spec.display_name, spec.deletion_policy),))
     fields: dict[str, Any] = {"tenantId": record.id, "runtime": spec.runtime or seen.runtime}
     synced = planning.synced(obj, seen.done, f'Tenant id "{record.id}"')
     return _report(seen, synced, fields=fields, now=now)
+
+
+def differences(record: Record, display_name: str | None, deletion_policy: DeletionPolicy) -> list[str]:
+    """The names of the fields in which a row differs from what is declared, as they stand in the spec; sorted."""
+    renamed = display_name not in (None, record.display_name)
+    return ["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed
+
+
+def _drifted(record: Record, fields: list[str]) -> Finding:
+    return conditions.false(
+        "Synced",
+        "DriftDetected",
+        f"The row of tenant {record.id} was changed by other hands: {', '.join(fields) or 'only the checksum'}. "
+        "Undo it there, or set spec.driftPolicy: Correct.",
+    )
 
 
 def _judge_record(seen: Observed) -> Finding | None:
@@ -279,14 +337,11 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if FINALIZER not in obj.finalizers:
         return Plan()
     heir = ownership.winner(claim for claim in seen.rivals if claim.can_own)
-    confirmed = obj.annotations.get(CONFIRM_DELETION) == obj.key.name
-    if seen.dependents.total and not confirmed:
-        counts = _counts(seen)
-        count = (counts or obj.status)["providers"]["total"]
+    if (seen.providers.total or seen.workflows.total) and not confirmed(obj):
         held = conditions.true(
             "Deleting",
             "DependentsExist",
-            f"{'1 Provider' if count == 1 else f'{count} Providers'} of this Tenant still there and serving. "
+            f"{_still_there(seen)} of this Tenant still there and serving. "
             f"Delete them first, or confirm with the annotation {CONFIRM_DELETION}={obj.key.name} to delete them too.",
         )
         doubt = conditions.unknown("Synced", "Deleting", "The Tenant is being deleted")
@@ -302,18 +357,29 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     return Plan(actions=(SetMetadata(kept, obj.owners),), wakes=tuple(claim.key for claim in seen.rivals))
 
 
+def _still_there(seen: Observed) -> str:
+    """How many there are, in words; as the status has it, which is not written anew for each that goes."""
+    status = {**seen.object.status, **_counts(seen)}
+    counts = {kind: (status.get(f"{kind.lower()}s") or {}).get("total", 0) for kind in ("Provider", "Workflow")}
+    return " and ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items() if count)
+
+
 def _counts(seen: Observed) -> dict[str, Any]:
-    """The status fields of the dependents; left out while they may not be written yet.
+    """The status fields of the dependents; without those that may not be written yet.
 
     A total that leaves or reaches 0 is written at once: admission policies read it. So is the one that a deletion is first
     held for, since its message names it.
     """
-    total, ready = seen.dependents.total, seen.dependents.ready
-    counted = {"total": total, "ready": ready}
-    written = seen.object.status.get("providers") or {}
-    held_first = seen.object.deleting and seen.object.condition("Deleting") is None
-    due = not seen.counts_due_in or held_first or bool(written.get("total", 0)) != bool(total)
-    return {"providers": counted} if due or written == counted else {}
+    found = {}
+    for field, dependents in (("providers", seen.providers), ("workflows", seen.workflows)):
+        counted = {"total": dependents.total, "ready": dependents.ready}
+        written = seen.object.status.get(field)
+        total = (written or {}).get("total", 0)
+        held_first = seen.object.deleting and seen.object.condition("Deleting") is None
+        due = not seen.counts_due_in or held_first or bool(total) != bool(dependents.total)
+        if due or written == counted:
+            found[field] = counted
+    return found
 
 
 def _recorded_id(seen: Observed) -> str | None:
@@ -344,4 +410,4 @@ def _report(
     made: Plan[Action] = planning.report(
         seen.object, [synced], abnormal=abnormal, fields={**known, **(fields or {}), **counts}, now=now
     )
-    return made if counts else replace(made, wake_in=seen.counts_due_in)
+    return made if len(counts) == 2 else replace(made, wake_in=seen.counts_due_in)

@@ -1,52 +1,80 @@
 """Providers: from the object to its row."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from keep_operator.cluster.client import Cluster
-from keep_operator.domain import provider, tenant
-from keep_operator.domain.ownership import Claim, HolderState, Owner
+from keep_operator.domain import provider
 from keep_operator.domain.planning import Plan
-from keep_operator.domain.provider import Action, Content, Observed, Record, TenantSight
-from keep_operator.errors import Conflict
-from keep_operator.reconcile import owners
-from keep_operator.reconcile.credentials import SecretReader
+from keep_operator.domain.provider import Action, Content, Observed, Record
+from keep_operator.domain.tenancy import TenantSight
+from keep_operator.reconcile import tenancy
+from keep_operator.reconcile.credentials import Resolved, SecretReader
 from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.succession import Succession, Traits
+from keep_operator.reconcile.tenancy import Labels
 from keep_operator.reconcile.world import World
 from keep_operator.resources import provider as reader
-from keep_operator.resources.kinds import FIELD_MANAGER, PROVIDERS, Key
+from keep_operator.resources.kinds import FIELD_MANAGER, PROVIDERS
 from keep_operator.resources.objects import Object
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
 from keep_operator.store import providers
+from keep_operator.store.vault import Sealed, Vault
 
 
 class Providers:
-    """What the shell needs of Providers. ``namespace_labels`` gives the labels of a namespace."""
+    """What the shell needs of Providers.
+
+    ``namespace_labels`` gives the labels of a namespace; ``namespaces`` are those that are watched, empty for all.
+    """
 
     resource: Final = PROVIDERS
     reader: Final = reader
     living: Final = provider.LIVING
+    finalizer: Final = provider.FINALIZER
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a look reads
         self,
         *,
         world: World,
         cluster: Cluster,
         database: Database,
         secrets: SecretReader,
+        vault: Vault,
         resync: timedelta,
-        namespace_labels: Any,
+        namespace_labels: Labels,
+        namespaces: Sequence[str] = (),
     ) -> None:
         self._world = world
         self._cluster = cluster
         self._database = database
         self._secrets = secrets
+        self._vault = vault
         self._cluster_id = database.cluster_id
         self._resync = resync
         self._namespace_labels = namespace_labels
+        traits = Traits(
+            resource=PROVIDERS,
+            reader=reader,
+            finalizer=provider.FINALIZER,
+            id_field="providerId",
+            external_name=provider.external_name,
+            records=self._records,
+            type_of=lambda obj: "" if isinstance(obj.spec, Invalid) else obj.spec.type,
+            refused=lambda obj: provider.refusal(obj) is not None,
+        )
+        self._succession = Succession(
+            traits,
+            world=world,
+            cluster=cluster,
+            cluster_id=database.cluster_id,
+            namespace_labels=namespace_labels,
+            namespaces=namespaces,
+        )
 
     async def observe(self, obj: Object[ProviderSpec]) -> Observed:
         """The Tenant from the cache; Secrets and rows only where the plan will get as far as reading them."""
@@ -60,26 +88,31 @@ class Providers:
             or provider.refusal(obj) is not None
             or sight is None
             or not (sight.admits and sight.suffices(obj.status.get("tenantId") is not None))
+            or provider.metadata_due(seen) is not None
         ):
             return seen
-        credentials, digest = await self._secrets.resolve(obj, obj.spec)
-        content = None if digest is None else Content(obj.spec.config or {}, obj.spec.pulling_enabled, digest)
         name = reader.effective_name(obj.spec, obj.key.name)
         own, holder = await self._records(obj, sight.tenant_id, name)
         if holder is not None and own is not None and holder.id == own.id:
             holder = None
+        readable = own is not None and self._readable(own, obj.spec)
+        resolved = await self._secrets.resolve(
+            obj, obj.spec, own.content.config_hash if own is not None and readable else None
+        )
         return Observed(
             object=obj,
             cluster_id=self._cluster_id,
             tenant_name=tenant_name,
             tenant=sight,
-            credentials=credentials,
-            content=content,
+            credentials=resolved.credentials,
+            content=_content(obj.spec, resolved),
             own=own,
             holder=holder,
-            holder_state=await self._holder_state(holder),
-            rivals=self._claims(obj, tenant_name, name),
-            heirs=() if own is None else self._claims(obj, tenant_name, own.external_name),
+            holder_state=await self._succession.state_of(holder),
+            rivals=self._succession.claims(obj, tenant_name, name),
+            heirs=() if own is None else self._succession.claims(obj, tenant_name, own.external_name),
+            readable=readable,
+            key_fits=self._vault.trusted,
         )
 
     def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
@@ -99,8 +132,9 @@ class Providers:
                         action.content,
                         action.owner,
                     )
-                    await providers.insert(conn, record, actor=FIELD_MANAGER)
-                case provider.Update(record, external_name, content):
+                    sealed = self._sealed(record, action.content)
+                    await providers.insert(conn, record, actor=FIELD_MANAGER, sealed=sealed)
+                case provider.Update(record, external_name, content) | provider.Correct(record, external_name, content):
                     assert record.owner is not None
                     await providers.update(
                         conn,
@@ -109,13 +143,15 @@ class Providers:
                         external_name=external_name,
                         content=content,
                         actor=FIELD_MANAGER,
+                        sealed=self._sealed(record, content),
                     )
                 case provider.HandOver(record, to):
                     assert record.owner is not None
-                    self._check_heir(record, to)
+                    self._succession.check_heir(record, to)
                     await providers.hand_over(conn, record.id, record.owner, to, actor=FIELD_MANAGER)
                 case provider.Adopt(record, to, content):
-                    await providers.adopt(conn, record, to, content, actor=FIELD_MANAGER)
+                    sealed = self._sealed(record, content)
+                    await providers.adopt(conn, record, to, content, actor=FIELD_MANAGER, sealed=sealed)
                 case provider.Delete(record):
                     assert record.owner is not None
                     await providers.delete(conn, record.id, record.owner, actor=FIELD_MANAGER)
@@ -130,34 +166,23 @@ class Providers:
         own = None if isinstance(obj.spec, Invalid) else obj.spec.resync_period
         return own or self._resync
 
-    def _check_heir(self, record: Record, to: Owner) -> None:
-        """Look once more, right before the record passes: to one that has gone meanwhile it would be lost."""
-        heir = self._world.cache.get(Key(PROVIDERS.kind, to.namespace, to.name))
-        if (
-            heir is None
-            or heir.uid != to.uid
-            or heir.deleting
-            or provider.FINALIZER not in heir.finalizers
-            or provider.external_name(heir) != record.external_name
-        ):
-            raise Conflict("SyncFailed", f"{to} does not ask for the record any more")
+    def may_force(self, obj: Object[ProviderSpec]) -> bool:
+        """Nothing depends on a Provider in a way that would forbid it."""
+        return True
+
+    def _readable(self, record: Record, spec: ProviderSpec) -> bool:
+        """Whether the record's credentials are there and open with our keys; of one that needs none: that it has none."""
+        if record.sealed is None or record.key_name is None:
+            return not spec.secrets
+        return self._vault.open(record.id, Sealed(record.key_name, record.sealed)) is not None
+
+    def _sealed(self, record: Record, content: Content) -> Sealed | None:
+        return self._vault.seal(record.id, content.authentication) if content.authentication else None
 
     async def _observe_deletion(self, seen: Observed) -> Observed:
-        obj = seen.object
-        tenant_id = obj.status.get("tenantId") or (None if seen.tenant is None else seen.tenant.tenant_id)
-        own, holder = await self._records(obj, tenant_id, provider.external_name(obj))
-        if own is not None:
-            holder = None
-        return Observed(
-            object=obj,
-            cluster_id=self._cluster_id,
-            tenant_name=seen.tenant_name,
-            tenant=seen.tenant,
-            own=own,
-            holder=holder,
-            holder_state=await self._holder_state(holder),
-            heirs=() if own is None else self._claims(obj, seen.tenant_name, own.external_name),
-        )
+        tenant_id = None if seen.tenant is None else seen.tenant.tenant_id
+        left = await self._succession.of_departing(seen.object, seen.tenant_name, tenant_id)
+        return replace(seen, own=left.own, holder=left.holder, holder_state=left.holder_state, heirs=left.heirs)
 
     async def _records(
         self, obj: Object[ProviderSpec], tenant_id: str | None, name: str | None
@@ -165,47 +190,14 @@ class Providers:
         async with self._database.look() as conn:
             return await providers.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
 
-    async def _holder_state(self, holder: Record | None) -> HolderState | None:
-        if holder is None or holder.owner is None or holder.owner.cluster_id != self._cluster_id:
-            return None
-        return await owners.state_of(self._cluster, self._world.cache, PROVIDERS, holder.owner)
-
     def _sight(self, owner: Object[TenantSpec], namespace: str) -> TenantSight:
-        labels: Mapping[str, str] = self._namespace_labels(namespace) or {}
-        return TenantSight(
-            name=owner.key.name,
-            uid=owner.uid,
-            tenant_id=tenant.effective_id(owner),
-            ready=owner.ready,
-            serving="tenantId" in owner.status and owner.condition("Ready") != "False",
-            deleting=owner.deleting,
-            admits=tenant.admits(owner, namespace, labels, self._world.default_tenant),
-        )
+        return tenancy.sight(self._world, owner, namespace, self._namespace_labels)
 
-    def _claims(self, obj: Object[ProviderSpec], tenant_name: str | None, name: str) -> tuple[Claim, ...]:
-        """The other live objects that ask for the name."""
-        return tuple(
-            self._claim(other)
-            for other in self._world.claimants(tenant_name, name)
-            if other.key != obj.key and not other.deleting
-        )
 
-    def _claim(self, obj: Object[ProviderSpec]) -> Claim:
-        assert not isinstance(obj.spec, Invalid)  # an unreadable spec claims no name
-        _, owner = self._world.tenant_of(obj)
-        recorded = obj.status.get("tenantId")
-        finalizer = provider.FINALIZER in obj.finalizers
-        has_record = obj.status.get("providerId") is not None
-        may = owner is not None and self._sight(owner, obj.key.namespace).admits and not owner.deleting
-        return Claim(
-            key=obj.key,
-            uid=obj.uid,
-            created_at=obj.created_at,
-            type=obj.spec.type,
-            ready_to_own=finalizer,
-            can_own=(finalizer or (may and not obj.spec.suspend))
-            and provider.refusal(obj) is None
-            and (recorded is None or owner is None or recorded == tenant.effective_id(owner)),
-            has_record=has_record,
-            tenant_id=None if owner is None else tenant.effective_id(owner),
-        )
+def _content(spec: ProviderSpec, resolved: Resolved) -> Content | None:
+    """What the row shall hold; None until the credentials are there."""
+    if resolved.digest is None:
+        return None
+    return Content(
+        spec.config or {}, spec.pulling_enabled, resolved.digest, spec.deletion_policy, authentication=resolved.values
+    )

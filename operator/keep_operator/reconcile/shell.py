@@ -24,10 +24,14 @@ from keep_operator.resources.objects import Object, Reader
 
 log = logging.getLogger(__name__)
 
-# Looks in one reconcile. A rename with conflicts takes four; beyond that something disagrees with itself,
-# and the back-off decides.
-LOOKS: Final = 8
+# Looks in one reconcile. A new Workflow takes six (metadata, row, revision, what is active, what objects say of it, status);
+# beyond twice as many something disagrees with itself, and the back-off decides.
+LOOKS: Final = 12
 DATABASE_AWAY: Final = "DatabaseUnavailable"
+# The action, of any kind, that makes a record.
+INSERTED: Final = "Insert"
+# How long annotation `force-delete` waits for a database that is away (A-GC-7).
+FORCE_AFTER: Final = timedelta(seconds=60)
 
 
 class Outcome(StrEnum):
@@ -58,6 +62,10 @@ class Kind(Protocol):
     def living(self) -> Sequence[str]:
         """The conditions that `Ready` sums up, in the order in which they are shown."""
 
+    @property
+    def finalizer(self) -> str:
+        """What holds an object until its record is taken care of."""
+
     async def observe(self, obj: Object[Any]) -> Any:
         """One look at everything that `plan` reads; must not change anything."""
 
@@ -70,6 +78,9 @@ class Kind(Protocol):
     def resync(self, obj: Object[Any]) -> timedelta:
         """When to look again at an object that is Ready."""
 
+    def may_force(self, obj: Object[Any]) -> bool:
+        """Whether annotation `force-delete` may let an object go without its database, by what is known here."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -79,6 +90,10 @@ class Report:
     reason: str = ""
     actions: list[str] = field(default_factory=list)
     retry_in_s: float | None = None
+    retry_within_s: float | None = None
+    # Of which object, and which spec of it, the server has said that it is the newest. Within one reconcile it stays so for
+    # what matters: nobody else who might have seen a newer one writes rows meanwhile.
+    confirmed: tuple[str, int] | None = None
 
 
 class Shell:
@@ -93,7 +108,9 @@ class Shell:
         recorder: Recorder,
         now: Callable[[], datetime],
         jitter: Callable[[], float],
+        force_after: timedelta = FORCE_AFTER,
     ) -> None:
+        self._force_after = force_after
         self._kinds = kinds
         self._world = world
         self._cluster = cluster
@@ -101,6 +118,7 @@ class Shell:
         self._now = now
         self._jitter = jitter
         self._held_up: set[Key] = set()
+        self._warned: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
         """Bring one object as far as it goes now, and give its key back to the queue."""
@@ -114,8 +132,12 @@ class Shell:
             report.outcome, report.reason = Outcome.ERROR, "InternalError"
         queue = self._world.queue
         (self._held_up.add if report.reason == DATABASE_AWAY else self._held_up.discard)(key)
+        if report.outcome is not Outcome.UNAVAILABLE:
+            self._warned.pop(key, None)
         if report.outcome in (Outcome.UNAVAILABLE, Outcome.ERROR, Outcome.CONFLICT):
             report.retry_in_s = queue.retry(key, at_least_s=report.retry_in_s or 0.0)
+            if report.retry_within_s is not None:
+                queue.schedule(key, report.retry_within_s, urgent=True)
         else:
             queue.done(key)
         self._tell(key, report, time.monotonic() - began)
@@ -133,12 +155,16 @@ class Shell:
         self._held_up.clear()
 
     async def _looks(self, key: Key, report: Report) -> None:
+        before: Object[Any] | None = None
         for _ in range(LOOKS):
             obj = self._world.cache.get(key)
             if obj is None:
                 self._world.queue.forget(key)
                 report.outcome = Outcome.GONE
+                if before is not None and INSERTED in report.actions:
+                    await self._take_back(before, report)
                 return
+            before = obj
             try:
                 if await self._look(obj, report):
                     return
@@ -158,7 +184,7 @@ class Shell:
             plan = kind.plan(replace(observed, done=rows[-1] if rows else None), self._now())
             if plan.actions:
                 for action in plan.actions:
-                    await self._act(kind, obj, action)
+                    await self._act(kind, obj, action, report)
                     report.actions.append(type(action).__name__)
                 for other in plan.wakes:
                     self._world.queue.add(other)
@@ -183,10 +209,30 @@ class Shell:
             # The report itself did not get through, so there is no use in reporting that.
             report.outcome, report.reason = Outcome.UNAVAILABLE, error.reason
             report.retry_in_s = getattr(error, "retry_after_s", None)
-            log.warning(error.message, extra={"kind": obj.key.kind, "object": obj.key.path, "reason": error.reason})
+            self._warn(obj.key, error)
         return True
 
-    async def _act(self, kind: Kind, obj: Object[Any], action: Any) -> None:
+    async def _take_back(self, gone: Object[Any], report: Report) -> None:
+        """Do with the record that this very reconcile has made as if its object were being deleted: it is gone already.
+
+        A finalizer does not hold an object whose deletion the API server has begun to work on before. Nobody has been told
+        of the record yet. What is left here the sweep finds.
+        """
+        kind = self._kinds[gone.key.kind]
+        dying = replace(gone, deleted_at=gone.deleted_at or self._now(), finalizers=(kind.finalizer,))
+        try:
+            plan = kind.plan(await kind.observe(dying), self._now())
+            for action in plan.actions:
+                if not isinstance(action, SetMetadata):
+                    await kind.apply(action)
+                    report.actions.append(type(action).__name__)
+        except KeepOperatorError as error:
+            log.warning(error.message, extra={"kind": gone.key.kind, "object": gone.key.path, "reason": error.reason})
+            return
+        for other in plan.wakes:
+            self._world.queue.add(other)
+
+    async def _act(self, kind: Kind, obj: Object[Any], action: Any, report: Report) -> None:
         if isinstance(action, SetMetadata):
             metadata = {
                 "resourceVersion": obj.resource_version,
@@ -195,15 +241,26 @@ class Shell:
             }
             await self._patch(kind, obj, {"metadata": metadata})
         else:
+            if planning.needs_fresh_view(obj, action) and report.confirmed != (obj.uid, obj.generation):
+                await self._check_view(kind, obj)
+                report.confirmed = (obj.uid, obj.generation)
             await kind.apply(action)
+
+    async def _check_view(self, kind: Kind, obj: Object[Any]) -> None:
+        """Ask the server whether the object still says what we have seen; raises Conflict where it does not (P5)."""
+        raw = await self._cluster.get(kind.resource, obj.key.namespace or None, obj.key.name)
+        found = {} if raw is None else raw["metadata"]
+        if (found.get("uid"), found.get("generation")) != (obj.uid, obj.generation):
+            raise Conflict("SyncFailed", f"{obj.key.path} has changed since it was seen")
 
     async def _patch(self, kind: Kind, obj: Object[Any], body: dict[str, Any], subresource: str | None = None) -> None:
         answer = await self._cluster.patch(kind.resource, obj.key.namespace or None, obj.key.name, body, subresource)
-        self._world.wrote(objects.parse(obj.key.kind, answer, kind.reader))
+        self._world.wrote(objects.parse(obj.key.kind, answer, kind.reader, known=obj))
 
     async def _report(self, kind: Kind, obj: Object[Any], plan: Plan[Any], report: Report) -> None:
         status = plan.status if plan.status is not None else obj.status
-        ready: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+        sum_of_all = planning.HANDLED if planning.HANDLED in kind.living else planning.READY
+        ready: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == sum_of_all), {})
         report.outcome = _OUTCOMES.get(ready.get("status", ""), Outcome.WAITING)
         report.reason = ready.get("reason", "")
         if obj.deleting:
@@ -235,12 +292,41 @@ class Shell:
         report.outcome = Outcome.REFUSED if final else Outcome.UNAVAILABLE
         report.retry_in_s = error.retry_after_s if isinstance(error, Unavailable) else None
         if report.outcome is Outcome.UNAVAILABLE:
-            log.warning(error.message, extra={"kind": obj.key.kind, "object": obj.key.path, "reason": error.reason})
+            self._warn(obj.key, error)
+        forced = planning.release_by_force(obj, error, kind.finalizer, self._force_after, self._now())
+        if forced is not None and kind.may_force(obj):
+            if forced.wake_in is not None:
+                report.retry_within_s = forced.wake_in.total_seconds()
+            else:
+                await self._release_by_force(kind, obj, forced, report)
+                return
         try:
             plan = planning.failed(obj, error, kind.living, self._now())
             await self._write_status(kind, obj, plan.status or {}, report)
         except (Unavailable, Refused):
             log.debug("the failure cannot be reported now", extra={"object": obj.key.path})
+
+    async def _release_by_force(self, kind: Kind, obj: Object[Any], plan: Plan[Any], report: Report) -> None:
+        log.warning(
+            "released without its database, by annotation force-delete; the sweep collects its record",
+            extra={"kind": obj.key.kind, "object": obj.key.path},
+        )
+        try:
+            for action in plan.actions:
+                await self._act(kind, obj, action, report)
+                report.actions.append("ForcedRelease")
+        except (Unavailable, Refused):
+            log.debug("it cannot be released now", extra={"object": obj.key.path})
+
+    def _warn(self, key: Key, error: KeepOperatorError) -> None:
+        """Say in words what went wrong, once until it goes well or something else goes wrong; each attempt has its own line."""
+        known = self._warned.get(key) == error.reason
+        self._warned[key] = error.reason
+        log.log(
+            logging.DEBUG if known else logging.WARNING,
+            error.message,
+            extra={"kind": key.kind, "object": key.path, "reason": error.reason},
+        )
 
     async def _read_again(self, key: Key) -> None:
         """Our copy was stale: ask the server, since its watch may be late."""
@@ -252,7 +338,7 @@ class Shell:
         if raw is None:
             self._world.forget(key)
         else:
-            self._world.wrote(objects.parse(key.kind, raw, kind.reader))
+            self._world.wrote(objects.parse(key.kind, raw, kind.reader, known=self._world.cache.get(key)))
 
     def _tell(self, key: Key, report: Report, duration_s: float) -> None:
         """The canonical line: one per reconcile, at DEBUG where nothing was done."""

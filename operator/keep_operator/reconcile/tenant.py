@@ -12,9 +12,9 @@ from keep_operator.domain.planning import Plan
 from keep_operator.domain.tenant import Action, Dependents, Observed, Record
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.database import Database
-from keep_operator.reconcile.world import COUNTS_EVERY_S, World
+from keep_operator.reconcile.world import COUNTED, COUNTS_EVERY_S, World
 from keep_operator.resources import tenant as reader
-from keep_operator.resources.kinds import API_VERSION, FIELD_MANAGER, GROUP, TENANTS, Key
+from keep_operator.resources.kinds import API_VERSION, FIELD_MANAGER, GROUP, PROVIDERS, TENANTS, WORKFLOWS, Key
 from keep_operator.resources.objects import Object, parse
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
@@ -29,6 +29,7 @@ class Tenants:
     resource: Final = TENANTS
     reader: Final = reader
     living: Final = tenant.LIVING
+    finalizer: Final = tenant.FINALIZER
 
     def __init__(
         self,
@@ -57,13 +58,13 @@ class Tenants:
         record, collides_with = own or holder, None
         if holder is not None and holder.id != tenant_id:
             record, collides_with = own, holder.id
-        dependents = self._world.dependents(obj)
         return Observed(
             object=obj,
             cluster_id=self._cluster_id,
             default_id=self._world.default_tenant,
             runtime=self._runtime,
-            dependents=Dependents(len(dependents), sum(other.ready for other in dependents)),
+            providers=self._dependents(obj, PROVIDERS.kind),
+            workflows=self._dependents(obj, WORKFLOWS.kind),
             counts_due_in=self._counts_due_in(obj),
             record=record,
             collides_with=collides_with,
@@ -85,14 +86,23 @@ class Tenants:
             match action:
                 case tenant.Insert(record):
                     await tenants.insert(conn, record, actor=FIELD_MANAGER)
-                case tenant.Rename(record, display_name):
+                case tenant.Update(record, display_name, policy) | tenant.Correct(record, display_name, policy):
                     assert record.owner is not None
-                    await tenants.update(conn, record.id, record.owner, display_name=display_name, actor=FIELD_MANAGER)
+                    await tenants.update(
+                        conn,
+                        record.id,
+                        record.owner,
+                        display_name=display_name,
+                        deletion_policy=policy,
+                        actor=FIELD_MANAGER,
+                    )
                 case tenant.HandOver(record, to):
                     assert record.owner is not None
                     await tenants.hand_over(conn, record.id, record.owner, to, actor=FIELD_MANAGER)
-                case tenant.Adopt(record, to):
-                    await tenants.adopt(conn, record, to, display_name=record.display_name, actor=FIELD_MANAGER)
+                case tenant.Adopt(record, to, display_name, policy):
+                    await tenants.adopt(
+                        conn, record, to, display_name=display_name, deletion_policy=policy, actor=FIELD_MANAGER
+                    )
                 case tenant.Delete(record):
                     assert record.owner is not None
                     await tenants.delete(conn, record.id, record.owner, actor=FIELD_MANAGER)
@@ -106,9 +116,17 @@ class Tenants:
         """The operator's period."""
         return self._resync
 
+    def may_force(self, obj: Object[TenantSpec]) -> bool:
+        """Not while anything depends on it and nobody confirmed (A-GC-8)."""
+        return not self._world.dependents(obj) or tenant.confirmed(obj)
+
+    def _dependents(self, obj: Object[TenantSpec], kind: str) -> Dependents:
+        found = self._world.dependents(obj, (kind,))
+        return Dependents(len(found), sum(other.ready for other in found))
+
     def _counts_due_in(self, obj: Object[TenantSpec]) -> timedelta:
         """Time until the counts may be written again; kept in memory, since a restart may well write them once more."""
-        counts, now_s = obj.status.get("providers"), self._clock()
+        counts, now_s = tuple(obj.status.get(field) for field in COUNTED.values()), self._clock()
         known, written_s, looked_s = self._counted.get(obj.uid, (counts, float("-inf"), now_s))
         if known != counts:
             written_s = looked_s  # by the report that the look before this one ended with

@@ -5,32 +5,45 @@ dependants exactly once. Nothing here waits for anything:
 
 ::
 
-    Tenant     became ready, admits others, came, went   ->  its Providers
+    Tenant     became ready, admits others, came, went   ->  its Providers and Workflows
+               other defaults or floors for Workflows    ->  its Workflows
     Provider   came, went, changed its claim or record   ->  those that claim the same name
-               came, went, became ready                  ->  its Tenant (counts, deletion guard)
+               came, went, became ready, has a new name  ->  the Workflows that use that name
+    Workflow   came, went, changed its claim or record   ->  those that claim the same name
+    both       came, went, became ready                  ->  their Tenant (counts, deletion guard)
+    Revision   came, went, changed, by other hands       ->  the Workflows that it names or that own it
     Secret     came, went, changed                       ->  the Providers that name it
-    Namespace  changed its labels                        ->  the Providers in it whose Tenant selects by labels
+    Workflow   came, went, changed                       ->  the decisions about it that are not handled yet
+    ConfigMap  came, went, changed                       ->  the Workflows that name it
+    Namespace  changed its labels                        ->  what is in it and whose Tenant selects by labels
 """
 
-from collections.abc import Hashable, Iterable
-from typing import Final
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable
+from typing import Any, Final
 
-from keep_operator.domain import provider, tenant
-from keep_operator.resources.kinds import Key
+from keep_operator.domain import decision, image, provider, tenancy, tenant, workflow
+from keep_operator.domain.image import Said
+from keep_operator.resources.decision import WorkflowDecisionSpec
+from keep_operator.resources.kinds import PROVIDERS, RECONCILED, TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Key
 from keep_operator.resources.objects import Object
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
+from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.runtime.cache import Cache, Change
 from keep_operator.runtime.workqueue import WorkQueue
 
 # Counts in a Tenant's status are written at most this often, in seconds (design of Tenant's status).
 COUNTS_EVERY_S: Final = 30.0
-# A Tenant that has just come is Ready within moments as a rule. Its Providers are woken by that edge, and told that it is
-# there but not Ready only after this time, in seconds: else each would cost a status write more (A-CTL-8).
+# A Tenant that has just come is Ready within moments as a rule. Its Providers and Workflows are woken by that edge, and told
+# that it is there but not Ready only after this time, in seconds: else each would cost a status write more (A-CTL-8).
 SETTLE_S: Final = 2.0
-# Stands in the index for a Provider without tenantRef; no object is named so.
+# Stands in the index for an object without tenantRef; no object is named so.
 UNSET: Final = ""
+# The kinds that belong to a Tenant, and the field of its status that counts them.
+COUNTED: Final = {PROVIDERS.kind: "providers", WORKFLOWS.kind: "workflows"}
+_QUEUED: Final = frozenset(resource.kind for resource in RECONCILED)
 
 
 class World:
@@ -44,16 +57,29 @@ class World:
                 # Index values come from the object alone, so that an object is found again where it was listed.
                 "Tenant": {"tenant-id": lambda obj: (tenant.effective_id(obj),)},
                 "Provider": {
-                    "tenant": lambda obj: () if (ref := _tenant_ref(obj)) is None else (ref,),
+                    "Provider of": _tenant_refs,
                     "claim": lambda obj: (provider.external_name(obj),),
+                    "known as": _known_as,
                     "secret": _secrets,
                     "namespace": lambda obj: (obj.key.namespace,),
                 },
+                "Workflow": {
+                    "Workflow of": _tenant_refs,
+                    "Workflow's claim": lambda obj: (workflow.external_name(obj),),
+                    "config map": _config_maps,
+                    "namespace": lambda obj: (obj.key.namespace,),
+                },
+                "WorkflowRevision": {
+                    "revision of": lambda obj: ((obj.key.namespace, name) for name in image.workflows(obj))
+                },
+                "WorkflowDecision": {"decision about": _still_to_decide},
             }
         )
+        self._uses: dict[Key, frozenset[str]] = {}
+        self._users: defaultdict[str, set[Key]] = defaultdict(set)
 
-    def tenant_of(self, obj: Object[ProviderSpec]) -> tuple[str | None, Object[TenantSpec] | None]:
-        """The name of the Tenant that a Provider belongs to (None without `tenantRef` and default tenant), and that Tenant."""
+    def tenant_of(self, obj: Object[Any]) -> tuple[str | None, Object[TenantSpec] | None]:
+        """The name of the Tenant that an object belongs to (None without `tenantRef` and default tenant), and that Tenant."""
         ref = _tenant_ref(obj)
         if ref is None:
             return None, None
@@ -66,33 +92,58 @@ class World:
         """A Tenant by its object's name."""
         return self.cache.get(Key("Tenant", "", name))
 
-    def dependents(self, owner: Object[TenantSpec]) -> list[Object[ProviderSpec]]:
-        """The Providers that belong to a Tenant, in all namespaces."""
-        named = self.cache.find("tenant", owner.key.name)
-        default = self._default()
-        unnamed = self.cache.find("tenant", UNSET) if default is not None and default.key == owner.key else []
-        return [*named, *unnamed]
+    def dependents(self, owner: Object[TenantSpec], kinds: Collection[str] = tuple(COUNTED)) -> list[Object[Any]]:
+        """What belongs to a Tenant, in all namespaces: Providers and Workflows."""
+        return [obj for kind in kinds for ref in self._refs(owner) for obj in self.cache.find(f"{kind} of", ref)]
 
-    def _has_dependents(self, owner: Object[TenantSpec]) -> bool:
-        default = self._default()
-        unnamed = default is not None and default.key == owner.key and self.cache.listed("tenant", UNSET)
-        return bool(unnamed or self.cache.listed("tenant", owner.key.name))
+    def _has_dependents(self, owner: Object[TenantSpec], kinds: Collection[str] = tuple(COUNTED)) -> bool:
+        return any(self.cache.listed(f"{kind} of", ref) for kind in kinds for ref in self._refs(owner))
 
-    def claimants(self, tenant_name: str | None, external_name: str) -> list[Object[ProviderSpec]]:
-        """The Providers that ask for a name within a tenant."""
-        found = self.cache.find("claim", external_name)
-        return [obj for obj in found if self.tenant_of(obj)[0] == tenant_name]
+    def _refs(self, owner: Object[TenantSpec]) -> tuple[str, ...]:
+        """How objects name this Tenant: by its name, and the default one also by none."""
+        default = self._default()
+        return (owner.key.name, UNSET) if default is not None and default.key == owner.key else (owner.key.name,)
+
+    def claimants(self, tenant_name: str | None, external_name: str, kind: str = PROVIDERS.kind) -> list[Object[Any]]:
+        """The Providers, or Workflows, that ask for a name within a tenant."""
+        return [obj for obj in self.claiming(external_name, kind) if self.tenant_of(obj)[0] == tenant_name]
+
+    def claiming(self, external_name: str, kind: str) -> list[Object[Any]]:
+        """The Providers, or Workflows, that ask for a name, of whatever tenant."""
+        return self.cache.find(_CLAIM_INDEX[kind], external_name)
+
+    def provider(self, tenant_name: str | None, name: str) -> Object[ProviderSpec] | None:
+        """The Provider that has the name within a tenant, else one that asks for it."""
+        found = [obj for obj in self.cache.find("known as", name) if self.tenant_of(obj)[0] == tenant_name]
+        return max(found, key=lambda obj: obj.status.get("externalName") == name, default=None)
+
+    def uses(self, key: Key, names: Collection[str]) -> None:
+        """Wake the Workflow when something happens to Providers of these names, which its definition uses; only these."""
+        if self.cache.get(key) is None:
+            names = ()
+        for name in self._uses.pop(key, frozenset()).difference(names):
+            self._users[name].discard(key)
+            if not self._users[name]:
+                del self._users[name]
+        if names:
+            self._uses[key] = frozenset(names)
+        for name in names:
+            self._users[name].add(key)
+
+    def revisions(self, of: Object[WorkflowSpec]) -> list[Object[Said]]:
+        """The WorkflowRevisions that name the Workflow, or that it owns; without those that are going."""
+        return [obj for obj in self.cache.find("revision of", (of.key.namespace, of.key.name)) if not obj.deleting]
 
     def take(self, obj: Object[object], *, urgent: bool = True) -> None:
         """Learn from the watch how an object looks now; it and whoever depends on it is queued, if this is news."""
         if change := self.cache.put(obj):
-            self.queue.add(change.key, urgent=urgent)
+            self._queue(change, urgent=urgent)
             self._wake(change)
 
     def lose(self, obj: Object[object]) -> None:
         """Learn from the watch that an object is gone."""
         if change := self.cache.remove(obj):
-            self.queue.add(change.key)
+            self._queue(change)
             self._wake(change)
 
     def wrote(self, obj: Object[object]) -> None:
@@ -110,6 +161,11 @@ class World:
         for obj in self.cache.find("secret", (namespace, name)):
             self.queue.add(obj.key)
 
+    def config_map_changed(self, namespace: str, name: str) -> None:
+        """A ConfigMap came, went or changed."""
+        for obj in self.cache.find("config map", (namespace, name)):
+            self.queue.add(obj.key)
+
     def namespace_changed(self, _scope: str, name: str) -> None:
         """A Namespace came, went or changed its labels."""
         for obj in self.cache.find("namespace", name):
@@ -119,18 +175,42 @@ class World:
                 if allowed is not None and allowed.selector is not None:
                     self.queue.add(obj.key)
 
+    def _queue(self, change: Change, *, urgent: bool = True) -> None:
+        """Have whatever changed looked at; a revision by its Workflow, which writes it."""
+        if change.key.kind == WORKFLOW_REVISIONS.kind:
+            states = [obj for obj in (change.old, change.new) if obj is not None]
+            for name in frozenset().union(*map(image.workflows, states)):
+                key = Key(WORKFLOWS.kind, change.key.namespace, name)
+                if self.cache.get(key) is not None:
+                    self.queue.add(key, urgent=urgent)
+        elif change.key.kind in _QUEUED:
+            self.queue.add(change.key, urgent=urgent)
+
     def _wake(self, change: Change) -> None:
-        if change.key.kind == "Tenant":
+        kind = change.key.kind
+        if kind == TENANTS.kind:
             self._wake_for_tenant(change)
-        else:
-            self._wake_for_provider(change)
+        if kind in COUNTED:
+            self._wake_claimants(change)
+            self._wake_tenant(change)
+        if kind == PROVIDERS.kind:
+            self._wake_users(change)
+        if kind == WORKFLOWS.kind:
+            self._wake_all(self.cache.find("decision about", (change.key.namespace, change.key.name)))
+            if change.new is None:
+                self.uses(change.key, ())
 
     def _wake_for_tenant(self, change: Change) -> None:
         seen = change.new or change.old
-        if seen is None or _seen_by_providers(change.old) == _seen_by_providers(change.new):
+        if seen is None:
             return
         unnamed = tenant.effective_id(seen) == self.default_tenant or seen.key.name == self.default_tenant
-        dependents = [*self.cache.find("tenant", seen.key.name), *(self.cache.find("tenant", UNSET) if unnamed else ())]
+        refs = (seen.key.name, UNSET) if unnamed else (seen.key.name,)
+        if _seen_by_all(change.old) == _seen_by_all(change.new):
+            if _seen_by_workflows(change.old) != _seen_by_workflows(change.new):
+                self._wake_all(obj for ref in refs for obj in self.cache.find("Workflow of", ref))
+            return
+        dependents = [obj for kind in COUNTED for ref in refs for obj in self.cache.find(f"{kind} of", ref)]
         if any(obj is not None and obj.ready for obj in (change.old, change.new)) or change.new is None:
             self._wake_all(dependents)
         else:
@@ -138,20 +218,37 @@ class World:
                 self.queue.schedule(obj.key, SETTLE_S)
         self._wake_all(self.cache.find("tenant-id", tenant.effective_id(seen)), but=seen.key)
 
-    def _wake_for_provider(self, change: Change) -> None:
+    def _wake_claimants(self, change: Change) -> None:
+        if _claim_of(change.old) == _claim_of(change.new):
+            return
         states = [obj for obj in (change.old, change.new) if obj is not None]
-        if _claim_of(change.old) != _claim_of(change.new):
-            asked_for = {provider.external_name(obj) for obj in states}
-            for name in (asked_for | {obj.status.get("externalName") for obj in states}) - {None}:
-                self._wake_all(self.cache.find("claim", name), but=change.key)
-        if _counted(change.old) != _counted(change.new):
-            for owner in {owner.key: owner for obj in states if (owner := self.tenant_of(obj)[1])}.values():
-                self._recount(owner)
+        names = {_asked_for(obj) for obj in states} | {obj.status.get("externalName") for obj in states}
+        for name in names - {None}:
+            self._wake_all(self.cache.find(_CLAIM_INDEX[change.key.kind], name), but=change.key)
 
-    def _recount(self, owner: Object[TenantSpec]) -> None:
+    def _wake_tenant(self, change: Change) -> None:
+        if _counted(change.old) != _counted(change.new):
+            states = [obj for obj in (change.old, change.new) if obj is not None]
+            for owner in {owner.key: owner for obj in states if (owner := self.tenant_of(obj)[1])}.values():
+                self._recount(owner, change.key.kind)
+
+    def _wake_users(self, change: Change) -> None:
+        if _seen_by_users(change.old) == _seen_by_users(change.new):
+            return
+        states = [obj for obj in (change.old, change.new) if obj is not None]
+        tenants = {self.tenant_of(obj)[0] for obj in states}
+        for name in {name for obj in states for name in _known_as(obj)}:
+            for key in self._users.get(name, ()):
+                user = self.cache.get(key)
+                if user is not None and self.tenant_of(user)[0] in tenants:
+                    self.queue.add(key)
+
+    def _recount(self, owner: Object[TenantSpec], kind: str) -> None:
         """Let the Tenant count again: at once where its total leaves or reaches 0 or a deletion waits, else soon."""
-        written, left = (owner.status.get("providers") or {}).get("total", 0), self._has_dependents(owner)
-        if bool(written) != left or (owner.deleting and not left):
+        written = (owner.status.get(COUNTED[kind]) or {}).get("total", 0)
+        if bool(written) != self._has_dependents(owner, (kind,)) or (
+            owner.deleting and not self._has_dependents(owner)
+        ):
             self.queue.add(owner.key)
         else:
             self.queue.schedule(owner.key, COUNTS_EVERY_S)
@@ -170,11 +267,23 @@ class World:
                 self.queue.add(obj.key)
 
 
-def _tenant_ref(obj: Object[ProviderSpec]) -> str | None:
+_CLAIM_INDEX: Final = {PROVIDERS.kind: "claim", WORKFLOWS.kind: "Workflow's claim"}
+
+
+def _tenant_ref(obj: Object[Any]) -> str | None:
     """The Tenant by name; of a spec that cannot be read the one that has been its owner so far, None if there is none."""
     if isinstance(obj.spec, Invalid):
-        return next((str(owner["name"]) for owner in obj.owners if provider.is_tenant(owner)), None)
-    return UNSET if obj.spec.tenant_ref is None else obj.spec.tenant_ref.name
+        return next((str(owner["name"]) for owner in obj.owners if tenancy.is_tenant(owner)), None)
+    return UNSET if obj.spec.tenant_ref is None else str(obj.spec.tenant_ref.name)
+
+
+def _tenant_refs(obj: Object[Any]) -> tuple[str, ...]:
+    return () if (ref := _tenant_ref(obj)) is None else (ref,)
+
+
+def _known_as(obj: Object[ProviderSpec]) -> frozenset[str]:
+    """The name that a Provider has, and the one that it asks for."""
+    return frozenset(name for name in (obj.status.get("externalName"), provider.external_name(obj)) if name)
 
 
 def _secrets(obj: Object[ProviderSpec]) -> tuple[Hashable, ...]:
@@ -183,8 +292,21 @@ def _secrets(obj: Object[ProviderSpec]) -> tuple[Hashable, ...]:
     return tuple({(obj.key.namespace, entry.value_from.secret_key_ref.name) for entry in obj.spec.secrets})
 
 
-def _seen_by_providers(obj: Object[TenantSpec] | None) -> Hashable:
-    """What a Provider's plan reads of its Tenant."""
+def _config_maps(obj: Object[WorkflowSpec]) -> tuple[Hashable, ...]:
+    if isinstance(obj.spec, Invalid) or obj.spec.definition_from is None:
+        return ()
+    return ((obj.key.namespace, obj.spec.definition_from.config_map_key_ref.name),)
+
+
+def _still_to_decide(obj: Object[WorkflowDecisionSpec]) -> tuple[Hashable, ...]:
+    """The Workflow that a decision is about, until that is handled."""
+    if isinstance(obj.spec, Invalid) or decision.is_handled(obj):
+        return ()
+    return ((obj.key.namespace, obj.spec.workflow_ref.name),)
+
+
+def _seen_by_all(obj: Object[TenantSpec] | None) -> Hashable:
+    """What the plans of all that belong to a Tenant read of it."""
     if obj is None:
         return None
     readable = not isinstance(obj.spec, Invalid)
@@ -193,15 +315,41 @@ def _seen_by_providers(obj: Object[TenantSpec] | None) -> Hashable:
     return (obj.uid, ready, obj.deleting, tenant.effective_id(obj), readable, allowed and allowed.model_dump_json())
 
 
-def _claim_of(obj: Object[ProviderSpec] | None) -> Hashable:
+def _seen_by_workflows(obj: Object[TenantSpec] | None) -> Hashable:
+    """What only the plan of a Workflow reads."""
+    if obj is None or isinstance(obj.spec, Invalid):
+        return None
+    rules = (obj.spec.defaults, obj.spec.policy)
+    return tuple(None if each is None else each.model_dump_json() for each in rules)
+
+
+def _seen_by_users(obj: Object[ProviderSpec] | None) -> Hashable:
+    """What the plan of a Workflow reads of a Provider that its definition uses."""
+    if obj is None:
+        return None
+    kind = None if isinstance(obj.spec, Invalid) else obj.spec.type
+    return (obj.uid, kind, obj.ready, obj.status.get("providerId"), _known_as(obj), _tenant_ref(obj))
+
+
+def _asked_for(obj: Object[Any]) -> str | None:
+    return provider.external_name(obj) if obj.key.kind == PROVIDERS.kind else workflow.external_name(obj)
+
+
+def _claim_of(obj: Object[Any] | None) -> Hashable:
     """What others that claim the same name read of this one."""
     if obj is None:
         return None
-    spec = None if isinstance(obj.spec, Invalid) else (obj.spec.type, obj.spec.suspend, provider.refusal(obj) is None)
-    record = tuple(obj.status.get(field) for field in ("providerId", "externalName", "tenantId"))
-    finalizer = provider.FINALIZER in obj.finalizers
-    return (obj.uid, obj.deleting, _tenant_ref(obj), provider.external_name(obj), spec, finalizer, record)
+    record = tuple(obj.status.get(field) for field in ("providerId", "workflowId", "externalName", "tenantId"))
+    spec: Hashable = None
+    finalizer = workflow.FINALIZER
+    if obj.key.kind == PROVIDERS.kind:
+        finalizer = provider.FINALIZER
+        if not isinstance(obj.spec, Invalid):
+            spec = (obj.spec.type, obj.spec.suspend, provider.refusal(obj) is None)
+    elif not isinstance(obj.spec, Invalid):
+        spec = obj.spec.suspend
+    return (obj.uid, obj.deleting, _tenant_ref(obj), _asked_for(obj), spec, finalizer in obj.finalizers, record)
 
 
-def _counted(obj: Object[ProviderSpec] | None) -> Hashable:
+def _counted(obj: Object[Any] | None) -> Hashable:
     return None if obj is None else (obj.uid, obj.ready, _tenant_ref(obj))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from keep_operator.resources import kinds, provider, rules, schema, tenant
+from keep_operator.resources import decision, kinds, provider, revision, rules, schema, tenant, workflow
 from keep_operator.resources.shapes import Shape
 
 CATEGORY: Final = "keep"
@@ -59,6 +59,7 @@ def _condition(kind: str, field: str) -> str:
 
 
 _READY = (Column("Ready", _condition("Ready", "status")), Column("Reason", _condition("Ready", "reason")))
+_WORKFLOW = Column("Workflow", ".spec.workflowRef.name")
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 DEFINITIONS: Final = (
@@ -95,28 +96,84 @@ DEFINITIONS: Final = (
             _AGE,
         ),
     ),
+    Definition(
+        kinds.WORKFLOWS,
+        short_name="kwf",
+        description="A Workflow says what shall be done about alerts. Each definition that it gets is kept as a version "
+        "that can be compared and taken back. It may be applied before its Tenant and its Providers.",
+        spec=workflow.WorkflowSpec,
+        status=workflow.WorkflowStatus,
+        rules=(),
+        columns=(
+            *_READY,
+            Column("Active", ".status.activeRevision.number", "integer"),
+            Column("Desired", ".status.desiredRevision.number", "integer"),
+            Column("Available", _condition("Available", "status")),
+            Column("Canary", ".status.canary.weight", "integer", priority=1),
+            Column("Deployed", _condition("Deployed", "status"), priority=1),
+            _AGE,
+        ),
+    ),
+    Definition(
+        kinds.WORKFLOW_REVISIONS,
+        short_name="wfrev",
+        description="A WorkflowRevision is one version of a Workflow: a record that never changes. The operator makes "
+        "it; the database keeps it also when this object is cleaned up.",
+        spec=revision.WorkflowRevisionSpec,
+        status=revision.WorkflowRevisionStatus,
+        rules=revision.OBJECT_CHANGE_RULES,
+        columns=(
+            _WORKFLOW,
+            Column("Number", ".spec.number", "integer"),
+            Column("Hash", r".metadata.labels.keep-operator\.dev/content-hash"),
+            Column("Active", _condition("Active", "status")),
+            Column("Ready", _condition("Ready", "status")),
+            Column("Approved", _condition("Approved", "status"), priority=1),
+            Column("Tags", ".status.tags", priority=1),
+            Column("Note", ".spec.changeNote", priority=1),
+            _AGE,
+        ),
+        selectable_fields=(_WORKFLOW.path, ".spec.number"),
+    ),
+    Definition(
+        kinds.WORKFLOW_DECISIONS,
+        short_name="wfd",
+        description="A WorkflowDecision is what one person or machine decides about a Workflow: roll back, approve, "
+        "deploy. It is carried out once, and the ledger remembers it.",
+        spec=decision.WorkflowDecisionSpec,
+        status=decision.WorkflowDecisionStatus,
+        rules=decision.OBJECT_CHANGE_RULES,
+        columns=(
+            _WORKFLOW,
+            Column("Action", ".spec.action"),
+            # The first of them that is there; none of them means the previous one.
+            Column("Revision", ".spec.revision['number','tag','contentHash']"),
+            Column("Actor", ".spec.actor"),
+            Column("Handled", _condition("Handled", "status")),
+            Column("Reason", _condition("Handled", "reason")),
+            _AGE,
+        ),
+        selectable_fields=(_WORKFLOW.path,),
+    ),
 )
 
 
 def build(definition: Definition) -> dict[str, Any]:
     """The CustomResourceDefinition object of one kind, with everything that current servers know."""
     resource = definition.resource
+    root: dict[str, Any] = {
+        "description": definition.description,
+        "type": "object",
+        "properties": {"spec": schema.structural(definition.spec), "status": schema.structural(definition.status)},
+        "required": ["spec"],
+    }
+    if definition.rules:
+        root[_VALIDATIONS] = schema.root_validations(definition.rules)
     version: dict[str, Any] = {
         "name": resource.version,
         "served": True,
         "storage": True,
-        "schema": {
-            "openAPIV3Schema": {
-                "description": definition.description,
-                "type": "object",
-                "properties": {
-                    "spec": schema.structural(definition.spec),
-                    "status": schema.structural(definition.status),
-                },
-                "required": ["spec"],
-                _VALIDATIONS: schema.root_validations(definition.rules),
-            }
-        },
+        "schema": {"openAPIV3Schema": root},
         "subresources": {"status": {}},
         "additionalPrinterColumns": [_column(column) for column in definition.columns],
     }

@@ -52,11 +52,22 @@ class Key:
 
 TENANTS: Final = Resource(GROUP, VERSION, "tenants", "Tenant", namespaced=False)
 PROVIDERS: Final = Resource(GROUP, VERSION, "providers", "Provider")
-OURS: Final = (TENANTS, PROVIDERS)
+WORKFLOWS: Final = Resource(GROUP, VERSION, "workflows", "Workflow")
+WORKFLOW_REVISIONS: Final = Resource(GROUP, VERSION, "workflowrevisions", "WorkflowRevision")
+WORKFLOW_DECISIONS: Final = Resource(GROUP, VERSION, "workflowdecisions", "WorkflowDecision")
+# What this version lists and watches.
+OURS: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_REVISIONS, WORKFLOW_DECISIONS)
+# Of these each object is looked at by itself. A revision is written by the reconcile of its Workflow.
+RECONCILED: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_DECISIONS)
 
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
+CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENTS: Final = Resource("", "v1", "events", "Event")
+TOKEN_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
+ACCESS_REVIEWS: Final = Resource(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False

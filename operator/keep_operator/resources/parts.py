@@ -7,10 +7,11 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from keep_operator.resources.rules import Rule, Ruled
+from keep_operator.resources.rules import ChangeRule, Rule, Ruled
 from keep_operator.resources.shapes import (
     LABEL_KEY,
     LABEL_VALUE,
+    Count,
     DataKey,
     DnsLabel,
     Duration,
@@ -18,6 +19,7 @@ from keep_operator.resources.shapes import (
     ObjectName,
     Shape,
     StatusShape,
+    Timestamp,
     UserName,
     as_map,
     as_set,
@@ -33,6 +35,23 @@ class TenantRef(Shape):
     """The Tenant that this object belongs to."""
 
     name: ObjectName = Field(description="Name of the Tenant object. The object may be applied before its Tenant.")
+
+
+def tenant_stays(kind: str) -> ChangeRule:
+    """The rule on the spec of a kind that belongs to a Tenant: to the one that it named first."""
+    return ChangeRule(
+        "!has(oldSelf.tenantRef) || (has(self.tenantRef) && self.tenantRef.name == oldSelf.tenantRef.name)",
+        f"tenantRef may be added, but neither changed nor removed; make another {kind} instead",
+        lambda old, new: old.tenant_ref is None or old.tenant_ref == new.tenant_ref,
+        field="tenantRef",
+        reason="FieldValueForbidden",
+    )
+
+
+class WorkflowRef(Shape):
+    """The Workflow that this object is about."""
+
+    name: ObjectName = Field(description="Name of the Workflow, in the same namespace.")
 
 
 class SecretKeyRef(Shape):
@@ -192,9 +211,7 @@ class Condition(StatusShape):
         description="Why, as one word. The operations page explains every reason and what to do.",
     )
     message: str = Field(max_length=32_768, description="Why, as a sentence for people.")
-    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(
-        max_length=64, description="Since when the condition has had this status."
-    )
+    last_transition_time: Timestamp = Field(description="Since when the condition has had this status.")
     observed_generation: int | None = Field(
         default=None, ge=0, description="The object's generation that the condition speaks about."
     )
@@ -212,5 +229,5 @@ CONDITIONS: Any = Field(
 class Counts(StatusShape):
     """How many objects there are, and how many of them are Ready."""
 
-    total: int = Field(ge=0, le=2**31 - 1, description="How many there are.")
-    ready: int = Field(ge=0, le=2**31 - 1, description="How many of them are Ready.")
+    total: Count = Field(description="How many there are.")
+    ready: Count = Field(description="How many of them are Ready.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, Field, JsonValue
 
 from keep_operator.resources import rules, shapes
-from keep_operator.resources.parts import CONDITIONS, Conditions, SecretSource, TenantRef
+from keep_operator.resources.parts import CONDITIONS, Conditions, SecretSource, TenantRef, tenant_stays
 from keep_operator.resources.rules import ChangeRule, Named, Rule, Ruled
 from keep_operator.resources.shapes import (
     DNS_LABEL,
@@ -129,13 +129,7 @@ class ProviderSpec(Ruled):
             field="type",
             reason="FieldValueForbidden",
         ),
-        ChangeRule(
-            "!has(oldSelf.tenantRef) || (has(self.tenantRef) && self.tenantRef.name == oldSelf.tenantRef.name)",
-            "tenantRef may be added, but neither changed nor removed; make another Provider instead",
-            lambda old, new: old.tenant_ref is None or old.tenant_ref == new.tenant_ref,
-            field="tenantRef",
-            reason="FieldValueForbidden",
-        ),
+        tenant_stays("Provider"),
     )
 
 

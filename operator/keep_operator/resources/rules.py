@@ -15,16 +15,25 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from keep_operator.resources.shapes import Shape, Violation
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
 
 
 @dataclass(frozen=True, slots=True)
 class Named(Generic[S]):
-    """What a rule at the root of an object sees: its name and its spec."""
+    """What a rule at the root of an object sees of one that is judged by its spec: name and spec."""
 
     name: str
     spec: S
+
+
+@dataclass(frozen=True, slots=True)
+class Reported(Generic[S, T]):
+    """What a rule at the root of an object sees of one whose status is judged too; None where it has no status."""
+
+    spec: S
+    status: T | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ LABEL_KEY: Final = (
 LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 # Control characters make log lines and terminals lie, and PostgreSQL stores no NUL at all.
 NO_CONTROL_CHARACTERS: Final = r"^[^\x00-\x1f\x7f]*$"
+# The same for texts of several lines.
+LINES: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 # What Go's time.ParseDuration reads, without signs, and with no other spelling of the micro sign than "u".
 DURATION: Final = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$"
 DURATION_LIMIT: Final = 16
@@ -169,6 +171,8 @@ def _message(fault: Mapping[str, Any]) -> str:
             return f"must have at least {context['min_length']} character(s)"
         case "too_long":
             return f"must not have more than {context['max_length']} entries"
+        case "too_short":
+            return f"must have at least {context['min_length']} entry"
         case "greater_than_equal":
             return f"must be at least {context['ge']}"
         case "less_than_equal":
@@ -233,6 +237,15 @@ DnsLabel = Annotated[str, Field(max_length=63, pattern=DNS_LABEL)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
 UserName = Annotated[str, Field(min_length=1, max_length=253)]
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+# One line for people, or a name that somebody else has given.
+Line = Annotated[str, Field(min_length=1, max_length=253, pattern=NO_CONTROL_CHARACTERS)]
+Note = Annotated[str, Field(max_length=1024, pattern=LINES)]
+Timestamp = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+RevisionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+# SHA-256 in lower-case hexadecimal.
+ContentHash = Annotated[str, Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
+Tag = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?$")]
 
 Runtime = Literal["builtin", "keep"]
 DeletionPolicy = Literal["Delete", "Orphan"]

@@ -66,6 +66,13 @@ class Cache:
         """How many objects an index lists under a value, without looking at them."""
         return len(self._found[index].get(value, ()))
 
+    def knows(self, key: Key, uid: str, resource_version: str) -> bool:
+        """Whether `put` would learn nothing from this version of the object, so that it need not even be read."""
+        known, version = self._objects[key.kind].get(key), int(resource_version)
+        if known is None:
+            return version <= self._removed.get(key, -1)
+        return known.uid == uid and int(known.resource_version) >= version
+
     def put(self, obj: AnyObject) -> Change | None:
         """Take in a snapshot; None when it tells nothing new (an echo of our own write, or older than what is here)."""
         self._arrived(obj.uid)

@@ -6,7 +6,7 @@
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -18,6 +18,9 @@ from keep_operator.runtime.metrics import Metrics
 
 # The lag of the event loop above which the process is taken for stuck, in seconds: a pod restart costs less than that.
 LAG_LIMIT_S: Final = 30.0
+# Answers further apart than this do not count as one contact, in seconds: longer than any pause between two renewals of
+# the Lease, it means that this process was frozen, or that the server did not answer.
+CONTACT_GAP_S: Final = 150.0
 
 
 class StepState(StrEnum):
@@ -80,7 +83,38 @@ class Pulse:
         return max(0.0, self._clock() - self._last - 0.5)
 
 
-def _listen(port: int) -> socket.socket:
+class Contact:
+    """The latest stretch of time in which the API server answered requests that are no watches.
+
+    ``since`` and ``until`` are seconds of ``clock``; both are the moment of the last failure while nothing is answered.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.since = self.until = clock()
+
+    def note(self, *, answered: bool) -> None:
+        """Note how a request ended."""
+        now = self._clock()
+        if not answered or now - self.until > CONTACT_GAP_S:
+            self.since = now
+        self.until = now
+
+
+def deaf(signs: Mapping[str, float], contact: Contact, limit_s: float) -> str | None:
+    """None, or in words which watch has been silent for longer than the limit, though the API server answered others.
+
+    ``signs`` says when each watch last showed a sign of life. Silence counts only while others are answered: when the
+    server is away all watches are silent, and a restart would bring nothing and lose the caches.
+    """
+    for name, at in signs.items():
+        silent_s = contact.until - max(at, contact.since)
+        if silent_s > limit_s:
+            return f"the watch of {name} has been silent for {silent_s:.0f} s, while the API server answered others"
+    return None
+
+
+def listen(port: int) -> socket.socket:
     """One socket for IPv4 and IPv6: two would get two different ports where any free one will do."""
     if socket.has_dualstack_ipv6():
         try:
@@ -112,7 +146,7 @@ async def serve(port: int, *, startup: Startup, metrics: Metrics, alive: Callabl
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.SockSite(runner, _listen(port)).start()
+        await web.SockSite(runner, listen(port)).start()
     except OSError as error:
         await runner.cleanup()
         raise Unavailable(

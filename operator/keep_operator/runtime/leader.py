@@ -118,7 +118,7 @@ class Leadership:
                 async with asyncio.timeout(max(left_s / 2, min(left_s, 1.0))):
                     await self._change()
                 self._deadline_s = asked_s + self._length_s * GIVE_UP_AFTER
-                pause_s = rest_s
+                pause_s = rest_s - (self._clock() - asked_s)  # from the asking on: a slow server needs all of the time
             except _Deposed:
                 break
             except (KeepOperatorError, TimeoutError) as error:

@@ -15,6 +15,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Final
 import pydantic
 
 from keep_operator.errors import Unavailable
-from keep_operator.sandbox import cache, kubeconfig
+from keep_operator.sandbox import cache, kubeconfig, ports
 from keep_operator.sandbox.certificates import Authority, Identity
 from keep_operator.sandbox.processes import Command, Roster
 from keep_operator.sandbox.source import Programs
@@ -38,6 +39,7 @@ CONTROLLER_NAMES: Final = (
     "garbagecollector", "namespace", "job", "ttl-after-finished", "serviceaccount", "clusterrole-aggregation",
 )  # fmt: skip
 CONTROLLER_QPS: Final = 500  # requests per second; with the default of 20, collecting 10,000 objects takes for ever
+PORT_TAKEN: Final = "address already in use"
 INSECURE_PORT_GONE: Final = (1, 24)  # from this version on there is no insecure port to switch off
 AUDIT_POLICY: Final = '{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}\n'
 # One mighty identity for all controllers. With a service account for each, as in a real cluster, the controller
@@ -102,7 +104,7 @@ class ControlPlane:
             try:
                 self._start(tick)
             except Unavailable as error:
-                if "address already in use" not in str(error) or attempt == PORT_ATTEMPTS:
+                if PORT_TAKEN not in str(error) or attempt == PORT_ATTEMPTS:
                     raise
                 self.stop()
                 self._choose_ports()
@@ -133,9 +135,20 @@ class ControlPlane:
         self._roster.stop(API_SERVER, with_signal=with_signal)
 
     def restart_api_server(self, *, with_signal: int | None = None) -> None:
-        """Stops and starts the API server on the same port, and returns when it and the controllers are ready."""
+        """Stops and starts the API server on the same port, and returns when it and the controllers are ready.
+
+        Raises Unavailable when another process holds the port for long: clients know the address, so no other will do.
+        """
         self.stop_api_server(with_signal=with_signal)
-        self.start()
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            try:
+                self.start_api_server()
+                break
+            except Unavailable as error:
+                if PORT_TAKEN not in str(error) or attempt == PORT_ATTEMPTS:
+                    raise
+                time.sleep(attempt)
+        self._start_controllers(lambda _note: None)
 
     def issue(self, identity: Identity) -> str:
         """A kubeconfig, YAML, for any user and groups: what tests of permissions need."""
@@ -252,15 +265,12 @@ class ControlPlane:
 
     def _keep_or_choose_ports(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            if all(_free(port) for port in self._ports().model_dump().values()):
+            if all(ports.free(port) for port in self._ports().model_dump().values()):
                 return
         self._choose_ports()
 
     def _choose_ports(self) -> None:
-        with contextlib.ExitStack() as held:  # all at once, or the same port might be given twice
-            sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in Ports.model_fields]
-            numbers = [one.getsockname()[1] for one in sockets]
-        chosen = Ports(**dict(zip(Ports.model_fields, numbers, strict=True)))
+        chosen = Ports(**dict(zip(Ports.model_fields, ports.choose(len(Ports.model_fields)), strict=True)))
         cache.write_atomically(self._home / "ports.json", chosen.model_dump_json(indent=1) + "\n")
 
     def _write_kubeconfigs(self) -> None:
@@ -301,14 +311,6 @@ class ControlPlane:
 def _listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
     except OSError:
         return False
     return True

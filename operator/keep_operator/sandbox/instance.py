@@ -22,6 +22,7 @@ import os
 import secrets
 import shlex
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -158,13 +159,17 @@ class Sandbox:
             "KUBECONFIG": str(self.kubeconfig()),
             "KEEP_OPERATOR_DATABASE_URL": self.database_url(),
             "KEEP_OPERATOR_ENCRYPTION_KEY_FILE": str(self.key_file),
+            # Old servers cannot prove who decides, and here everybody is the administrator.
+            "KEEP_OPERATOR_DECISIONS_UNVERIFIED": "Record",
         }
 
     def exports(self) -> str:
         """The environment as lines for a shell: ``eval "$(keep-operator sandbox env)"``."""
         lines = [f"export {key}={shlex.quote(value)}" for key, value in self.environment().items()]
-        if found := tools.ready():
-            lines.append(f'export PATH={shlex.quote(str(found))}:"$PATH"')
+        found = tools.ready()
+        first = f"{shlex.quote(str(found))}:" if found else ""
+        # Last, so that no other program of ours gets in the way of the user's: `kubectl keep` is found there.
+        lines.append(f'export PATH={first}"$PATH":{shlex.quote(str(Path(sys.executable).parent))}')
         return "\n".join(lines)
 
     def status(self) -> list[Component]:

@@ -23,7 +23,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from typing import Final
 from urllib.parse import quote
 
 from keep_operator.errors import Refused, Unavailable
-from keep_operator.sandbox import cache, guardian
+from keep_operator.sandbox import cache, guardian, ports
 from keep_operator.sandbox.processes import Command, Roster, bare_environment
 
 NAME: Final = "postgres"
@@ -152,7 +151,7 @@ class Server:
     def _spawn(self, prefix: list[str], programs: Path, tick: Callable[[], None]) -> None:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             if attempt > 1 or not self._port_is_free():
-                cache.write_atomically(self.folder / "port", f"{_free_port()}\n")
+                cache.write_atomically(self.folder / "port", f"{ports.choose(1)[0]}\n")
             settings = SETTINGS | {"port": str(self.port)}
             options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
             argv: list[str | Path] = [*prefix, programs / "postgres", "-D", self._data, *options]
@@ -169,11 +168,9 @@ class Server:
                 return
 
     def _port_is_free(self) -> bool:
-        try:
-            socket.create_server(("127.0.0.1", self.port)).close()
-        except (OSError, ValueError):
-            return False
-        return True
+        with contextlib.suppress(OSError, ValueError):
+            return ports.free(self.port)
+        return False
 
     def answers(self) -> bool:
         """Whether the server lets the administrator in."""
@@ -296,8 +293,3 @@ def _hand_over(prefix: list[str], *paths: Path) -> None:
     if prefix and prefix[0] == "setpriv":
         for path in paths:
             shutil.chown(path, "postgres", "postgres")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
-from keep_operator.sandbox.story import Row, Screen
+from keep_operator.resources.kinds import WORKFLOWS
+from keep_operator.sandbox.row import Row
+from keep_operator.sandbox.story import Screen
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -53,10 +55,10 @@ class Lines:
         """The lines of what has changed since the last time."""
         now = {(row.kind, row.name): row for row in rows}
         for key, row in now.items():
-            if self._shown.get(key) != row:
-                self._print(f"{row.kind:<9}{row.name:<17}{row.ready:<9}{row.reason:<22}{row.message}")
+            if self._shown.get(key) != row and row.looked_at:
+                self._print(f"{row.kind:<9}{row.name:<16} {row.ready:<9}{row.reason:<22}{_told(row)}")
         for kind, name in self._shown.keys() - now.keys():
-            self._print(f"{kind:<9}{name:<17}gone")
+            self._print(f"{kind:<9}{name:<16} gone")
         self._shown = now
 
     def _print(self, text: str) -> None:
@@ -85,10 +87,11 @@ class Terminal:
         now = {(row.kind, row.name): row for row in rows}
         for key, row in now.items():
             old = self._shown.get(key)
-            if old is None or (old.ready, old.reason) != (row.ready, row.reason):
+            was = None if old is None else (old.ready, old.reason, old.record)
+            if row.looked_at and was != (row.ready, row.reason, row.record):
                 colour = COLOURS.get(row.ready, "white")
                 self._live.console.print(
-                    f"[dim]{clock()}[/dim] {row.kind} {row.name}: [{colour}]{row.ready} {row.reason}[/{colour}] {escape(row.message)}"
+                    f"[dim]{clock()}[/dim] {row.kind} {row.name}: [{colour}]{row.ready} {row.reason}[/{colour}] {escape(_told(row))}"
                 )
         for kind, name in self._shown.keys() - now.keys():
             self._live.console.print(f"[dim]{clock()}[/dim] {kind} {name}: gone")
@@ -96,14 +99,21 @@ class Terminal:
         self._live.update(_table(rows))
 
 
+def _told(row: Row) -> str:
+    """The message; of a Workflow which version is active, unless the message says it, and what is in the way."""
+    if row.kind != WORKFLOWS.kind or row.reason == "RolledBack":
+        return row.message
+    return row.record if row.reason == "Ready" else f"{row.record}. {row.message}"
+
+
 def _table(rows: Sequence[Row]) -> "Table":
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("KIND", "NAME", "READY", "REASON", "KNOWN AS", "RECORD"):
-        table.add_column(column)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")  # fits into 80 columns
+    for column in ("KIND", "NAME", "READY", "REASON", "IN THE DATABASE"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
         ready = Text(row.ready, style=COLOURS.get(row.ready, "white"))
-        table.add_row(row.kind, row.name, ready, row.reason, row.external_name, row.record)
+        table.add_row(row.kind, row.name, ready, row.reason, row.record)
     return table

@@ -6,12 +6,17 @@
     the Tenant                 ->  all Ready, by themselves
     vms -> victoriametrics     ->  the new object waits, the old one is pruned, the record passes over with its id
     the record's own name      ->  renamed in place
+
+    a Workflow, a Provider missing  ->  it waits; once that has come version 1 is active
+    a broken edit, a good one       ->  version 2 cannot run, and 1 stays; version 3 takes over
+    compare 1 and 3, roll back      ->  version 1 is active again, whatever Git applies
+    another edit                    ->  version 4 ends the hold
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from importlib import resources as package_files
 from typing import Any, Final, Protocol
@@ -19,8 +24,20 @@ from typing import Any, Final, Protocol
 import yaml
 
 from keep_operator.cluster.client import Cluster
+from keep_operator.domain import comparison
+from keep_operator.domain.comparison import Comparison
 from keep_operator.errors import Conflict, Unavailable
-from keep_operator.resources.kinds import NAMESPACES, OURS, PROVIDERS, SECRETS, TENANTS, Resource
+from keep_operator.resources.kinds import (
+    NAMESPACES,
+    PROVIDERS,
+    SECRETS,
+    TENANTS,
+    WORKFLOW_DECISIONS,
+    WORKFLOW_REVISIONS,
+    WORKFLOWS,
+    Resource,
+)
+from keep_operator.sandbox.row import Row
 
 NAMESPACE: Final = "monitoring"
 LOOK_EACH_S: Final = 0.1
@@ -28,38 +45,17 @@ LOOK_EACH_S: Final = 0.1
 PATIENCE: Final = timedelta(seconds=90)
 # Long enough for eyes to follow one step before the next.
 PAUSE_S: Final = 1.2
-_CAST: Final = frozenset({"vms", "ntfy", "victoriametrics", "platform"})
-RESOURCES: Final = {resource.kind: resource for resource in (TENANTS, PROVIDERS, SECRETS)}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a person wants to know of one object at a glance."""
-
-    kind: str
-    name: str
-    external_name: str
-    ready: str
-    reason: str
-    message: str
-    record: str
-
-    @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> "Row":
-        """The row of a Tenant or Provider."""
-        status = raw.get("status") or {}
-        conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-        shown = conditions.get("Deleting") or conditions.get("Ready") or {}
-        ready = conditions.get("Ready", {}).get("status", "-")
-        return cls(
-            kind=raw["kind"],
-            name=raw["metadata"]["name"],
-            external_name=status.get("externalName") or status.get("tenantId") or "-",
-            ready="Deleting" if "deletionTimestamp" in raw["metadata"] else ready,
-            reason=shown.get("reason", "-"),
-            message=shown.get("message", "not looked at yet"),
-            record=str(status.get("providerId") or "-")[-12:],
-        )
+# Versions are told by their Workflow.
+SHOWN: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_DECISIONS)
+RESOURCES: Final = {resource.kind: resource for resource in (*SHOWN, SECRETS)}
+WORKFLOW: Final = "high-cpu"
+# What the story makes, in the order in which it may be removed.
+CAST: Final = (
+    (WORKFLOW_DECISIONS, NAMESPACE, "high-cpu-back"),
+    (WORKFLOWS, NAMESPACE, WORKFLOW),
+    *((PROVIDERS, NAMESPACE, name) for name in ("vms", "ntfy", "victoriametrics", "oncall")),
+    (TENANTS, None, "platform"),
+)
 
 
 class Screen(Protocol):
@@ -105,9 +101,41 @@ class Story:
         self._screen.chapter("externalName is taken out of the manifest: the record takes the new name, in place.")
         await self._rename()
         took += await self._until(
-            lambda rows: _all_ready(rows) and any(row.external_name == "victoriametrics" for row in rows)
+            lambda rows: _all_ready(rows) and any(row.record.startswith("victoriametrics ") for row in rows)
         )
-        return took
+        return took + await self._release()
+
+    async def _release(self) -> timedelta:
+        """The life of a Workflow: what the operator took for it."""
+        self._screen.chapter("A Workflow is applied. It names a Provider that is not there yet, and waits.")
+        took = await self._step("4-workflow.yaml", lambda rows: _reason(rows, WORKFLOW) == "ProvidersNotReady")
+        self._screen.chapter("The Provider comes: version 1 is active.")
+        took += await self._step("5-oncall.yaml", lambda rows: _all_ready(rows) and _runs(rows, 1))
+        self._screen.chapter("An edit with a slip of the pen: version 2 cannot run. Version 1 stays active.")
+        took += await self._step("6-slip.yaml", lambda rows: _reason(rows, WORKFLOW) == "SchemaError")
+        self._screen.chapter("Git mends the slip: version 3 takes over.")
+        took += await self._step("7-edited.yaml", lambda rows: _all_ready(rows) and _runs(rows, 3))
+        self._screen.chapter("It wakes somebody every minute. What did it change?")
+        for line in await self._difference(1, 3):
+            self._screen.say(f"  {line}")
+        await asyncio.sleep(PAUSE_S)
+        self._screen.chapter("Take it back: a decision, which edits nothing that Git owns.")
+        took += await self._step("8-rollback.yaml", _rolled_back)
+        self._screen.chapter("Git applies its manifest again and again. Version 1 stays.")
+        for _ in range(2):
+            took += await self._step("7-edited.yaml", _rolled_back)
+        self._screen.chapter("Git has the edit as it was meant: version 4 ends the hold by itself.")
+        return took + await self._step("9-mended.yaml", lambda rows: _all_ready(rows) and _runs(rows, 4))
+
+    async def _difference(self, before: int, after: int) -> list[str]:
+        """A line for each part that differs, from one version to another."""
+        found = {
+            each["spec"]["number"]: each["spec"]["definition"]
+            for each in (await self._cluster.list(WORKFLOW_REVISIONS, NAMESPACE)).items
+            if each["spec"]["workflowRef"]["name"] == WORKFLOW
+        }
+        compared = comparison.compare(found[before], found[after])
+        return [comparison.summary(Comparison((change,))) for change in compared.changes]
 
     async def follow(self) -> None:
         """Show what happens from now on, until cancelled."""
@@ -116,14 +144,16 @@ class Story:
 
     async def _clear(self) -> None:
         """Remove what an earlier run of the story left."""
-        before = [(PROVIDERS, NAMESPACE, name) for name in ("vms", "ntfy", "victoriametrics")]
-        for resource, namespace, name in [*before, (TENANTS, None, "platform")]:
+        for resource, namespace, name in CAST:
             await self._cluster.delete(resource, namespace, name)
-        await self._until(lambda rows: not any(row.name in _CAST for row in rows), shown=False)
+        gone = frozenset(name for _, _, name in CAST)
+        await self._until(lambda rows: not any(row.name in gone for row in rows), shown=False)
 
     async def _step(self, sample: str, until: Callable[[list[Row]], bool]) -> timedelta:
         text = (package_files.files(__package__) / "samples" / sample).read_text(encoding="utf-8")
         for manifest in yaml.safe_load_all(text):
+            if manifest["kind"] == WORKFLOW_DECISIONS.kind:  # carried out once for each id, for ever
+                manifest["spec"]["requestId"] = str(uuid.uuid4())
             await self._apply(RESOURCES[manifest["kind"]], manifest)
         return await self._until(until)
 
@@ -161,10 +191,10 @@ class Story:
         while True:
             if (trouble := self._alive()) is not None:
                 raise Unavailable("SandboxProcessDied", trouble)
-            listings = [await self._cluster.list(resource) for resource in OURS]
+            listings = [await self._cluster.list(resource) for resource in SHOWN]
             yield [
                 Row.of({"kind": resource.kind, **item})
-                for resource, listing in zip(OURS, listings, strict=True)
+                for resource, listing in zip(SHOWN, listings, strict=True)
                 for item in listing.items
             ]
             await asyncio.sleep(LOOK_EACH_S)
@@ -181,3 +211,11 @@ def _all_ready(rows: list[Row]) -> bool:
 
 def _reason(rows: list[Row], name: str) -> str | None:
     return next((row.reason for row in rows if row.name == name), None)
+
+
+def _runs(rows: list[Row], number: int) -> bool:
+    return any(row.name == WORKFLOW and row.record == f"v{number} active" for row in rows)
+
+
+def _rolled_back(rows: list[Row]) -> bool:
+    return _all_ready(rows) and _reason(rows, WORKFLOW) == "RolledBack"

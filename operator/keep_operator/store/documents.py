@@ -44,20 +44,6 @@ def text(document: object) -> str:
     return written
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """The keys, on the first level, under which two documents do not mean the same."""
-    return {
-        key for key in one.keys() | other.keys() if not (key in one and key in other and _same(one[key], other[key]))
-    }
-
-
-def _same(one: object, other: object) -> bool:
-    try:
-        return text({"": one}) == text({"": other})
-    except Refused:  # one of them was written by other hands, and not by way of `text`
-        return False
-
-
 def loads(written: str | bytes) -> Any:
     """The value of a JSON text; a number too long for Python becomes infinity, which equals nothing declared."""
     return json.loads(written, parse_int=_integer)

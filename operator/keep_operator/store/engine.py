@@ -3,9 +3,10 @@
 ::
 
     connect(url) ── engine ──┬── transaction(engine)   BEGIN READ WRITE … COMMIT
-                             └── look(engine)          single statements, the database refuses writes
+                             ├── look(engine)          single statements, the database refuses writes
+                             └── snapshot(engine)      many statements that see one and the same moment
 
-Both translate every failure of the driver (`failures`), and neither can hang: each connection that is out
+All translate every failure of the driver (`failures`), and none can hang: each connection that is out
 is watched by a timer that shuts its socket. Every time that bounds something stands at the top of this file.
 A direct connection or session pooling is needed (session settings, advisory locks, prepared statements);
 pgbouncer's transaction pooling does not do.
@@ -21,17 +22,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, LiteralString
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
-from sqlalchemy import event, exc
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from keep_operator.errors import Refused
+from keep_operator.errors import Refused, Unavailable
 from keep_operator.store import address, documents, failures
+from keep_operator.store.connection import Connection, Queries
 
 # The longest that a row of ours is rightly locked is another transaction of ours: milliseconds. Whoever waits
 # for seconds waits for something stuck, and does better to give its worker back.
@@ -44,6 +45,10 @@ STATEMENT_TIMEOUT: Final = timedelta(seconds=10)
 # One borrowing: begin, two statements of STATEMENT_TIMEOUT, commit. Later the server is stopped or unreachable,
 # and its own timeouts do not act either: the socket is shut.
 BORROW_LIMIT: Final = timedelta(seconds=30)
+
+# A whole ledger, page by page: some ten thousand entries a second. The database keeps what was removed since the snapshot
+# began for as long.
+SNAPSHOT_LIMIT: Final = timedelta(hours=1)
 
 # A process that was stopped in the middle of a transaction must not keep its locks for longer than others wait.
 IDLE_IN_TRANSACTION_TIMEOUT: Final = BORROW_LIMIT
@@ -70,14 +75,6 @@ _SESSION: Final = {
 }
 
 
-@dataclass(slots=True)
-class Queries:
-    """How much an engine has said to the database since it was made; begin and commit are no statements here."""
-
-    statements: int = 0
-    transactions: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The pool at one moment, in connections: ``size`` at most, ``in_use`` borrowed, ``idle`` open and free."""
@@ -87,75 +84,183 @@ class Pool:
     idle: int
 
 
-def connect(url: str, *, application_name: str, pool_size: int = 8) -> AsyncEngine:
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    """A connection that nobody has borrowed, and since when, in seconds of the monotonic clock."""
+
+    driver: psycopg.AsyncConnection[Any]
+    since_s: float
+
+
+class Engine:
+    """Up to ``size`` connections; the one used last is lent first, so that the few busy ones stay warm."""
+
+    def __init__(self, parameters: dict[str, Any], size: int, operates: bool) -> None:
+        self._parameters = parameters
+        self._size = size
+        self._operates = operates
+        self._places = asyncio.Semaphore(size)
+        self._in_use = 0
+        self._idle: list[_Idle] = []
+        self.queries = Queries()
+
+    @property
+    def pool(self) -> Pool:
+        """How the pool stands now."""
+        return Pool(self._size, self._in_use, len(self._idle))
+
+    @asynccontextmanager
+    async def lend(self, limit: timedelta) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A session for at most ``limit``; kept for others only where nothing is left open in it."""
+        await self._take_place()
+        try:
+            driver = await self._alive() or await self.open()
+            self._in_use += 1
+            try:
+                with within(limit, driver):
+                    yield driver
+            finally:
+                self._in_use -= 1
+                if driver.info.transaction_status == TransactionStatus.IDLE:
+                    self._idle.append(_Idle(driver, time.monotonic()))
+                else:
+                    await driver.close()
+        finally:
+            self._places.release()
+
+    async def open(self) -> psycopg.AsyncConnection[Any]:
+        """A new session outside the pool; the caller closes it."""
+        return await _open(self._parameters, self._operates)
+
+    async def dispose(self) -> None:
+        """Close what is idle; safe to repeat."""
+        while self._idle:
+            await self._idle.pop().driver.close()
+
+    async def _take_place(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()  # does not wait
+            return
+        try:
+            async with asyncio.timeout(POOL_TIMEOUT.total_seconds()):
+                await self._places.acquire()
+        except TimeoutError:
+            what = "no connection of the pool to the control database became free"
+            raise Unavailable(failures.DATABASE_UNAVAILABLE, what) from None
+
+    async def _alive(self) -> psycopg.AsyncConnection[Any] | None:
+        """The idle connection that was used last, if it lives; None where one must be opened.
+
+        After a restart of the database the socket of an idle connection is readable (the server's farewell, or the end
+        of the stream), which one system call finds out: a question to the server would add a round trip to each of the
+        looks that a resting operator makes all day.
+        """
+        if not self._idle:
+            return None
+        last = self._idle.pop()
+        idle_s = time.monotonic() - last.since_s
+        try:
+            if not _readable(last.driver.fileno()) and idle_s < PING_AFTER_IDLE.total_seconds():
+                return last.driver
+            with within(PING_LIMIT, last.driver):
+                await last.driver.execute("SELECT 1")
+        except psycopg.Error:
+            await last.driver.close()
+            await self.dispose()  # all idle ones are as old as this one, or older
+            return None
+        except BaseException:
+            await last.driver.close()
+            raise
+        return last.driver
+
+
+def connect(url: str, *, application_name: str, pool_size: int = 8, operates: bool = False) -> Engine:
     """An engine for ``postgresql://...``; opens nothing yet. Close it with ``await engine.dispose()``.
 
-    ``pool_size``: connections at most. ``application_name`` shows in ``pg_stat_activity``. Raises Refused
-    InvalidDatabaseURL, without repeating the URL.
+    ``pool_size``: connections at most. ``application_name`` shows in ``pg_stat_activity``. ``operates``: its writes are
+    the operator's own, and `changes` need not tell it of them. Raises Refused InvalidDatabaseURL, without repeating the
+    URL.
     """
-    parameters = {**address.parameters(url), "application_name": application_name}
-    counted = Queries()
-
-    engine = create_async_engine(
-        "postgresql+psycopg://",  # bare: what is not in the engine's URL is in no repr and no log
-        async_creator=lambda: _open(parameters),
-        hide_parameters=True,
-        max_overflow=0,
-        pool_size=pool_size,
-        pool_timeout=POOL_TIMEOUT.total_seconds(),
-        pool_use_lifo=True,  # the few busy ones stay warm
-        use_native_hstore=False,
-        execution_options={"queries": counted},
-    )
-    event.listen(engine.sync_engine, "before_cursor_execute", lambda *_: _count_statement(counted))
-    event.listen(engine.sync_engine, "checkin", _remember_return)
-    event.listen(engine.sync_engine, "checkout", _check_alive)
-    return engine
+    return Engine({**address.parameters(url), "application_name": application_name}, pool_size, operates)
 
 
 @asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def transaction(engine: Engine) -> AsyncIterator[Connection]:
     """A transaction that may write (READ COMMITTED): committed at the end, rolled back by an exception.
 
     Raises our errors only. Unavailable may mean that the commit was done and its answer lost: look again.
     """
-    async with borrow(engine, BORROW_LIMIT) as conn, conn.begin():
-        queries(engine).transactions += 1
+    async with _between(engine, "BEGIN READ WRITE", BORROW_LIMIT) as conn:
+        engine.queries.transactions += 1
         yield conn
 
 
 @asynccontextmanager
-async def look(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def look(engine: Engine) -> AsyncIterator[Connection]:
     """A connection that can only read; each statement sees the newest committed state.
 
     No transaction around it: that would be two more round trips for the one statement of a look.
     """
-    async with borrow(engine, BORROW_LIMIT) as conn:
-        yield await conn.execution_options(isolation_level="AUTOCOMMIT")
+    with failures.translated():
+        async with engine.lend(BORROW_LIMIT) as driver:
+            yield Connection(driver, engine.queries)
 
 
 @asynccontextmanager
-async def borrow(engine: AsyncEngine, limit: timedelta) -> AsyncIterator[AsyncConnection]:
-    """A connection for at most ``limit``, with failures translated; prefer `transaction` and `look`."""
-    with failures.translated(), contextlib.ExitStack() as until_returned:
-        async with engine.connect() as conn:
-            raw = await conn.get_raw_connection()
-            until_returned.enter_context(_within(limit, cast("psycopg.AsyncConnection[Any]", raw.driver_connection)))
+async def snapshot(engine: Engine) -> AsyncIterator[Connection]:
+    """A connection that can only read, and whose statements all see the state of one moment, for reading much."""
+    async with _between(engine, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", SNAPSHOT_LIMIT) as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def _between(engine: Engine, begin: LiteralString, limit: timedelta) -> AsyncIterator[Connection]:
+    with failures.translated():
+        async with engine.lend(limit) as driver:
+            await driver.execute(begin)
+            try:
+                yield Connection(driver, engine.queries)
+            except Exception:
+                with contextlib.suppress(psycopg.Error):
+                    await driver.execute("ROLLBACK")
+                raise
+            await driver.execute("COMMIT")
+
+
+@asynccontextmanager
+async def session(engine: Engine, limit: timedelta) -> AsyncIterator[AsyncConnection]:
+    """SQLAlchemy's own connection, for migrations: a session of its own for at most ``limit``, which ends with the block."""
+
+    async def opened() -> psycopg.AsyncConnection[Any]:
+        driver = await engine.open()
+        until_closed.enter_context(within(limit, driver))
+        await driver.set_autocommit(False)
+        await driver.set_read_only(False)
+        return driver
+
+    with failures.translated(), contextlib.ExitStack() as until_closed:
+        made = create_async_engine(
+            "postgresql+psycopg://",  # bare: what is not in the engine's URL is in no repr and no log
+            async_creator=opened,
+            hide_parameters=True,
+            poolclass=NullPool,
+            use_native_hstore=False,
+        )
+        async with made.connect() as conn:
             yield conn
 
 
-def queries(engine: AsyncEngine) -> Queries:
+def queries(engine: Engine) -> Queries:
     """The counter of this engine; live, it goes on counting."""
-    return cast("Queries", engine.get_execution_options()["queries"])
+    return engine.queries
 
 
-def pool(engine: AsyncEngine) -> Pool:
+def pool(engine: Engine) -> Pool:
     """How the pool stands now."""
-    connections = cast("QueuePool", engine.pool)
-    return Pool(size=connections.size(), in_use=connections.checkedout(), idle=connections.checkedin())
+    return engine.pool
 
 
-async def _open(parameters: dict[str, Any]) -> psycopg.AsyncConnection[Any]:
+async def _open(parameters: dict[str, Any], operates: bool) -> psycopg.AsyncConnection[Any]:
     """A new session with our settings, on a server that we support."""
     try:
         # Around psycopg's own timeout, which does not count the resolution of host names.
@@ -165,13 +270,12 @@ async def _open(parameters: dict[str, Any]) -> psycopg.AsyncConnection[Any]:
         raise psycopg.errors.ConnectionTimeout("no answer") from None
     set_json_loads(documents.loads, connection)
     try:
-        with _within(address.CONNECT_TIMEOUT, connection):
+        with within(address.CONNECT_TIMEOUT, connection):
             _check_server(connection.info)
-            names = ", ".join(f"set_config('{name}', %({name})s, false)" for name in _SESSION)
-            await connection.set_autocommit(True)
-            await connection.execute(f"SELECT {names}", _SESSION)
-            await connection.set_autocommit(False)
-            await connection.set_read_only(False)
+            chosen = _SESSION | {"keep_operator.operates": "yes" if operates else "no"}
+            names = ", ".join(f"set_config('{name}', %({name})s, false)" for name in chosen)
+            await connection.set_autocommit(True)  # for good: a transaction begins where it is said
+            await connection.execute(f"SELECT {names}", chosen)
     except BaseException:
         await connection.close()
         raise
@@ -193,36 +297,6 @@ def _check_server(info: psycopg.ConnectionInfo) -> None:
         )
 
 
-def _count_statement(counted: Queries) -> None:
-    counted.statements += 1
-
-
-def _remember_return(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
-    entry.info["returned_at"] = time.monotonic()
-
-
-def _check_alive(connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    """Sorts out dead connections before they are used; the pool then opens a new one.
-
-    After a restart of the database the socket of an idle connection is readable (the server's farewell, or the
-    end of the stream), which one system call finds out: SQLAlchemy's ``pool_pre_ping`` would add a round trip to
-    each of the looks that a resting operator makes all day, and is not bounded in time.
-    """
-    driver = cast("psycopg.AsyncConnection[Any]", entry.driver_connection)
-    idle_s = time.monotonic() - entry.info.get("returned_at", time.monotonic())
-    try:
-        if not _readable(driver.fileno()) and idle_s < PING_AFTER_IDLE.total_seconds():
-            return
-        with _within(PING_LIMIT, driver):
-            cursor = connection.cursor()
-            cursor.execute("SELECT 1")
-            cursor.close()
-            connection.rollback()
-    except psycopg.Error as error:
-        # All idle ones are as old as this one: let the pool give up the whole generation.
-        raise exc.InvalidatePoolError from error
-
-
 def _readable(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
@@ -230,8 +304,8 @@ def _readable(descriptor: int) -> bool:
 
 
 @contextmanager
-def _within(limit: timedelta, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
-    """Whoever still waits for the server after ``limit`` is told that the connection has ended.
+def within(limit: timedelta, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+    """Whoever still waits for the server after ``limit`` is told that the connection has ended; for this room only.
 
     Not ``asyncio.timeout``: cancelling makes the driver ask the same silent server to cancel, and wait again.
     """

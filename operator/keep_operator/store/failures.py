@@ -34,17 +34,22 @@ _STALE: Final[_Rule] = (Conflict, SYNC_FAILED, "the record was changed by anothe
 
 # What a foreign key or a unique constraint says is more than what its SQLSTATE says, so it is asked first.
 _OF_CONSTRAINTS: Final = ("23503", "23505")
+_NO_TENANT: Final[_Rule] = (
+    Waiting,
+    TENANT_NOT_READY,
+    "the tenant has no row in the control database (any more); its Tenant must become Ready first",
+)
+_NAME_TAKEN: Final[_Rule] = (
+    Conflict,
+    EXTERNAL_NAME_CONFLICT,
+    "another record of the tenant took this external name at the same moment",
+)
 _BY_CONSTRAINT: Final[dict[str, _Rule]] = {
-    tables.TENANT_OF_PROVIDER: (
-        Waiting,
-        TENANT_NOT_READY,
-        "the tenant has no row in the control database (any more); its Tenant must become Ready first",
-    ),
-    tables.NAME_OF_PROVIDER: (
-        Conflict,
-        EXTERNAL_NAME_CONFLICT,
-        "another record of the tenant took this external name at the same moment",
-    ),
+    tables.TENANT_OF_PROVIDER: _NO_TENANT,
+    tables.TENANT_OF_WORKFLOW: _NO_TENANT,
+    tables.NAME_OF_PROVIDER: _NAME_TAKEN,
+    tables.NAME_OF_WORKFLOW: _NAME_TAKEN,
+    tables.HANDLED_ONCE: (Conflict, SYNC_FAILED, "the decision was handled by another at the same moment"),
 }
 
 # By whole SQLSTATE, else by its class (the first two characters).
@@ -56,6 +61,7 @@ _BY_SQLSTATE: Final[dict[str, _Rule]] = {
         "a value cannot be stored in the control database: remove NUL characters and numbers without end",
     ),
     "23001": (Conflict, SYNC_FAILED, "other records still point to this one"),
+    "23503": (Conflict, SYNC_FAILED, "what the record points to is not there (any more)"),
     "23505": (Conflict, SYNC_FAILED, "a record of this identity was made by another at the same moment"),
     "23514": (Refused, SPEC_REFUSED, "a value is not of the form that the control database demands"),
     "25006": (
@@ -140,18 +146,16 @@ def translated() -> Iterator[None]:
         raise failure from None
 
 
-def translate(error: Exception) -> KeepOperatorError | None:
+def translate(error: Exception, statement: str = "") -> KeepOperatorError | None:
     """Our error for one of SQLAlchemy, psycopg or the encoding of a parameter; None when it is a bug of ours."""
     if isinstance(error, UnicodeEncodeError):
         return _made(_BY_SQLSTATE["22"])
-    if isinstance(error, exc.TimeoutError):
-        return Unavailable(DATABASE_UNAVAILABLE, "no connection of the pool to the control database became free")
     driver_error = error.orig if isinstance(error, exc.DBAPIError) else error
     if not isinstance(driver_error, psycopg.Error):
         return None
     if driver_error.sqlstate is None:
         return _without_sqlstate(driver_error)
-    return _with_sqlstate(driver_error.sqlstate, driver_error, (getattr(error, "statement", None) or ""))
+    return _with_sqlstate(driver_error.sqlstate, driver_error, (getattr(error, "statement", None) or statement))
 
 
 _DELETE: Final = f"DELETE FROM {tables.SCHEMA}."  # noqa: S608 (looked for, never run)

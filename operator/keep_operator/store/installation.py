@@ -11,14 +11,22 @@ write transaction then holds the row it needs to be the newest, so that a depose
 """
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keep_operator.errors import Conflict
+from keep_operator.store.connection import Connection, prepared
 from keep_operator.store.tables import INSTALLATION
+
+# Built once: every write transaction begins with it.
+_MINE: Final = prepared(
+    select(INSTALLATION.c.leader_epoch)
+    .where(INSTALLATION.c.leader_epoch == bindparam("epoch"))
+    .with_for_update(read=True)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Identity:
     stored: str
 
 
-async def cluster_id(conn: AsyncConnection, given: str | None) -> Identity:
+async def cluster_id(conn: Connection, given: str | None) -> Identity:
     """The id of this cluster: ``given`` if there is one, else the stored one, made now if there is none.
 
     What is stored stays: a setting that differs from it is used and not written (a restore into another cluster
@@ -43,7 +51,37 @@ async def cluster_id(conn: AsyncConnection, given: str | None) -> Identity:
     return Identity(cluster_id=given or stored, stored=stored)
 
 
-async def claim(conn: AsyncConnection, epoch: int) -> int | None:
+async def stored_cluster_id(conn: Connection) -> str | None:
+    """The id of the cluster that the first operator has started in; None before that."""
+    stored: str | None = await conn.scalar(select(INSTALLATION.c.cluster_id))
+    return stored
+
+
+async def key_name(conn: Connection, ours: str) -> str:
+    """The name of the key that credentials are sealed with; ``ours``, stored now, where there has been none.
+
+    Safe when several start at once; needs `engine.transaction`.
+    """
+    first = update(INSTALLATION).where(INSTALLATION.c.key_name.is_(None)).values(key_name=ours)
+    await conn.execute(first)
+    stored: str = (await conn.execute(select(INSTALLATION.c.key_name))).scalar_one()
+    return stored
+
+
+async def stored_key_name(conn: Connection) -> str | None:
+    """The name of the key that credentials are sealed with; None before the first operator has started."""
+    stored: str | None = await conn.scalar(select(INSTALLATION.c.key_name))
+    return stored
+
+
+async def replace_key_name(conn: Connection, before: str | None, after: str) -> None:
+    """Say that credentials are sealed with another key from now on; raises Conflict where that was said meanwhile."""
+    told = update(INSTALLATION).where(INSTALLATION.c.key_name.is_not_distinct_from(before)).values(key_name=after)
+    if not (await conn.execute(told)).rowcount:
+        raise Conflict("SyncFailed", "the key of the database was changed by another at the same moment; look again")
+
+
+async def claim(conn: Connection, epoch: int) -> int | None:
     """Make ``epoch`` the one that may write; None when done, else the stored one, which is not below it.
 
     Waits for write transactions of the epoch before. Safe to repeat by the same leader only through a higher epoch.
@@ -55,8 +93,7 @@ async def claim(conn: AsyncConnection, epoch: int) -> int | None:
     return stored
 
 
-async def guard(conn: AsyncConnection, epoch: int) -> None:
+async def guard(conn: Connection, epoch: int) -> None:
     """Hold the right to write until the transaction ends; raises Conflict `LeadershipLost` where another has it."""
-    mine = select(INSTALLATION.c.leader_epoch).where(INSTALLATION.c.leader_epoch == epoch)
-    if await conn.scalar(mine.with_for_update(read=True)) is None:
+    if await conn.scalar(_MINE, {"epoch": epoch}) is None:
         raise Conflict("LeadershipLost", "another replica leads now; nothing was written")

@@ -1,7 +1,7 @@
 """The append-only record of what was done to tenants and their objects, by whom.
 
-Every write of `tenants` and `providers` carries its entry in the same SQL statement (`done`), so neither
-can be without the other. The database refuses UPDATE, DELETE and TRUNCATE (a trigger, whoever asks).
+Every write of a record carries its entry in the same SQL statement (`done`), so neither can be without the other.
+The database refuses UPDATE, DELETE and TRUNCATE (a trigger, whoever asks).
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from sqlalchemy import CTE, ColumnElement, Text, bindparam, cast, func, insert, literal, select, union_all
 from sqlalchemy.dialects.postgresql import JSON
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
 from keep_operator.domain.ownership import Owner
 from keep_operator.resources.kinds import Key
 from keep_operator.store import documents
+from keep_operator.store.connection import Connection, Row
 from keep_operator.store.tables import LEDGER
 
 # Entries on a page: what fits a screen a few times over, and a small answer even with whole configurations in it.
@@ -30,11 +30,24 @@ class Action(StrEnum):
     CREATED = "Created"
     UPDATED = "Updated"
     RENAMED = "Renamed"
+    DRIFT_CORRECTED = "DriftCorrected"
     HANDED_OVER = "HandedOver"
     REATTACHED = "Reattached"
     ADOPTED = "Adopted"
     ORPHANED = "Orphaned"
     DELETED = "Deleted"
+    RECOVERED = "Recovered"
+    # Of workflows and their revisions only.
+    DEPLOYED = "Deployed"
+    HOLD_SET = "HoldSet"
+    HOLD_ENDED = "HoldEnded"
+    REJECTED = "Rejected"
+    REJECTION_CLEARED = "RejectionCleared"
+    TAGGED = "Tagged"
+    UNTAGGED = "Untagged"
+    NOTED = "Noted"
+    ARCHIVED = "Archived"
+    HANDLED = "Handled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +68,15 @@ class Entry:
 class Deed:
     """A change and what it adds to the ledger: one entry for each row that the change touches.
 
-    ``change`` is an INSERT, UPDATE or DELETE that returns the row's tenant as ``tenant_id``. ``details`` is a value,
-    or an SQL expression over the change for what only the database knows.
+    ``change`` is an INSERT, UPDATE or DELETE that returns the row's tenant as ``tenant_id``, or a query over one.
+    ``details`` is a value, or an SQL expression over the change for what only the database knows. ``name`` is that of the
+    object where a change is about several; else the subject's.
     """
 
     change: CTE
     action: Action
     details: Mapping[str, Any] | ColumnElement[Any]
+    name: ColumnElement[Any] | None = None
 
 
 _FIELDS: Final = ("tenant_id", "kind", "namespace", "name", "uid", "action", "actor", "details")
@@ -75,7 +90,9 @@ def done(*deeds: Deed) -> ReturningInsert[int]:
     rows = [
         select(
             deed.change.c.tenant_id,
-            *(bindparam(f"subject_{field}", type_=Text) for field in ("kind", "namespace", "name", "uid")),
+            *(bindparam(f"subject_{field}", type_=Text) for field in ("kind", "namespace")),
+            bindparam("subject_name", type_=Text) if deed.name is None else deed.name,
+            bindparam("subject_uid", type_=Text),
             literal(deed.action.value, Text),
             bindparam("actor", type_=Text),
             _document(deed.details),
@@ -98,7 +115,7 @@ def subject(key: Key, uid: str, actor: str) -> dict[str, str]:
 
 
 async def append(
-    conn: AsyncConnection,
+    conn: Connection,
     tenant_id: str,
     key: Key,
     uid: str,
@@ -113,7 +130,7 @@ async def append(
     return int(added.scalar_one())
 
 
-async def entries(conn: AsyncConnection, tenant_id: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+async def entries(conn: Connection, tenant_id: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
     """The tenant's entries in the order of their ids, those after ``after``; the last id is the next ``after``.
 
     Ids are given before commit: an entry may become visible after one with a higher id has. A reader that must
@@ -122,19 +139,21 @@ async def entries(conn: AsyncConnection, tenant_id: str, *, after: int = 0, limi
     found = await conn.execute(
         select(LEDGER).where(LEDGER.c.tenant_id == tenant_id, LEDGER.c.id > after).order_by(LEDGER.c.id).limit(limit)
     )
-    return [
-        Entry(
-            id=row.id,
-            at=row.at,
-            tenant_id=row.tenant_id,
-            key=Key(row.kind, row.namespace, row.name),
-            uid=row.uid,
-            action=row.action,
-            actor=row.actor,
-            details=row.details,
+    return [entry(row) for row in found]
+
+
+async def newest(
+    conn: Connection, tenant_id: str | None = None, key: Key | None = None, *, limit: int = PAGE
+) -> list[Entry]:
+    """The last entries of all, of a tenant, of an object, or of both, in the order of their ids."""
+    question = select(LEDGER).order_by(LEDGER.c.id.desc()).limit(limit)
+    if tenant_id is not None:
+        question = question.where(LEDGER.c.tenant_id == tenant_id)
+    if key is not None:
+        question = question.where(
+            LEDGER.c.kind == key.kind, LEDGER.c.namespace == key.namespace, LEDGER.c.name == key.name
         )
-        for row in found
-    ]
+    return [entry(row) for row in reversed((await conn.execute(question)).all())]
 
 
 def built(document: Mapping[str, Any]) -> ColumnElement[Any]:
@@ -166,3 +185,17 @@ def _document(details: Mapping[str, Any] | ColumnElement[Any]) -> ColumnElement[
 
 def _json(value: Any) -> ColumnElement[Any]:
     return cast(literal(documents.text(value), Text), JSON)
+
+
+def entry(row: Row) -> Entry:
+    """The line that a row of the table is."""
+    return Entry(
+        id=row.id,
+        at=row.at,
+        tenant_id=row.tenant_id,
+        key=Key(row.kind, row.namespace, row.name),
+        uid=row.uid,
+        action=row.action,
+        actor=row.actor,
+        details=row.details,
+    )

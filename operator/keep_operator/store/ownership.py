@@ -1,18 +1,18 @@
 """How the ownership marker stands in a row, and how a write is guarded by it."""
 
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import CTE, ColumnElement, Row, Table, and_
+from sqlalchemy import CTE, ColumnElement, Table, Text, and_, exists, func, literal
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from keep_operator.domain.ownership import Owner
 from keep_operator.errors import Conflict
 from keep_operator.store import failures
+from keep_operator.store.connection import Row
 from keep_operator.store.ledger import Action, Deed, owner_details
 
-AnyRow = Row[*tuple[Any, ...]]
 
-
-def of(row: AnyRow) -> Owner | None:
+def of(row: Row) -> Owner | None:
     """The owner in a row; None when nobody owns it."""
     if row.owner_uid is None:
         return None
@@ -48,6 +48,17 @@ def handing_over(change: CTE, record_id: str, frm: Owner, to: Owner) -> Deed:
         Action.REATTACHED if same_place else Action.HANDED_OVER,
         {"id": record_id, "from": owner_details(frm), "to": owner_details(to)},
     )
+
+
+def unseen(table: Table, cluster_id: str, uids: Sequence[str]) -> ColumnElement[bool]:
+    """The row is of this cluster, and its owner is none of these; by a join, since they may be ten thousand."""
+    live = func.unnest(literal(list(uids), ARRAY(Text))).table_valued("uid", name="live").render_derived()
+    return and_(table.c.owner_cluster == cluster_id, ~exists().where(live.c.uid == table.c.owner_uid))
+
+
+def because(cause: str | None) -> dict[str, str]:
+    """Why something was done that nobody asked for just now, as it stands in the details of an entry."""
+    return {} if cause is None else {"cause": cause}
 
 
 def changed_meanwhile(what: str) -> Conflict:

@@ -25,19 +25,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from keep_operator import __version__
 from keep_operator.errors import Refused, Unavailable
 from keep_operator.store import engine as database
 from keep_operator.store import failures
+from keep_operator.store.connection import Connection
+from keep_operator.store.engine import Engine
 from keep_operator.store.tables import SCHEMA, SCHEMA_VERSION
 
 # The newest migration of this code; a test holds it against the files.
-REVISION: Final = "0002"
+REVISION: Final = "0005"
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -73,7 +76,7 @@ class _Version:
     migrated_by: str
 
 
-async def migrate(engine: AsyncEngine) -> Migration:
+async def migrate(engine: Engine) -> Migration:
     """Brings the schema to this code's revision; safe to repeat, and when several start at once one does it.
 
     Raises Refused SchemaTooNew, and Unavailable MigrationRunning when another process is at it for longer than
@@ -82,16 +85,13 @@ async def migrate(engine: AsyncEngine) -> Migration:
     async with database.look(engine) as conn:
         before = await _version(conn)
     if before is None or before.revision < REVISION:
-        async with database.borrow(engine, LOCK_WAIT + MIGRATION_LIMIT) as conn:
-            try:
-                before = await _migrate_alone(conn)
-            finally:
-                # Ends the session, and with it the advisory lock and the longer timeouts.
-                await conn.invalidate()
+        # The session ends with the block, and with it the advisory lock and the longer timeouts.
+        async with database.session(engine, LOCK_WAIT + MIGRATION_LIMIT) as conn:
+            before = await _migrate_alone(conn)
     return Migration(before.revision if before else None, await check(engine))
 
 
-async def check(engine: AsyncEngine) -> str:
+async def check(engine: Engine) -> str:
     """The schema's revision, if this code can work with it.
 
     Raises Unavailable SchemaMissing or SchemaOutdated (wait: `operate` migrates), Refused SchemaTooNew.
@@ -119,14 +119,14 @@ async def check(engine: AsyncEngine) -> str:
     return found.revision
 
 
-async def current(engine: AsyncEngine) -> str | None:
+async def current(engine: Engine) -> str | None:
     """The schema's revision; None without schema."""
     async with database.look(engine) as conn:
         found = await _version(conn)
     return found.revision if found else None
 
 
-def note_applied(conn: Connection, revision: str, minimum_code_revision: str) -> None:
+def note_applied(conn: SyncConnection, revision: str, minimum_code_revision: str) -> None:
     """Writes down what a migration has left, in the migration's own transaction; called by ``migrations/env.py``."""
     version = {
         "revision": revision,
@@ -138,7 +138,7 @@ def note_applied(conn: Connection, revision: str, minimum_code_revision: str) ->
     conn.execute(note.on_conflict_do_update(index_elements=[SCHEMA_VERSION.c.single], set_=version))
 
 
-async def _version(conn: AsyncConnection) -> _Version | None:
+async def _version(conn: Connection | AsyncConnection) -> _Version | None:
     """Asked by name first: a missing table is an answer here, no failure."""
     if await conn.scalar(select(func.to_regclass(str(SCHEMA_VERSION)))) is None:
         return None
@@ -177,7 +177,7 @@ async def _lock(conn: AsyncConnection) -> None:
         await asyncio.sleep(_LOCK_POLL.total_seconds())
 
 
-def _upgrade(conn: Connection) -> None:
+def _upgrade(conn: SyncConnection) -> None:
     # Here and not above: only the process that migrates pays for the import.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415

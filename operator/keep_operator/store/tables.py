@@ -2,10 +2,17 @@
 
 ::
 
-    tenant 1 ──── n provider          ledger (no foreign key: it outlives what it tells of)
-      │ owner_*        │ owner_*      schema_version, installation (one row each)
-      ▼                ▼
-    the Tenant       the Provider     objects in Kubernetes; NULL: nobody owns the row
+    tenant 1 ──┬─ n provider          ledger (no foreign key: it outlives what it tells of)
+      │ owner_*│       │ owner_*        │ a trigger
+      ▼        │       ▼                ▼
+    the Tenant │     the Provider     ledger_pending ──▶ ledger_seal (the leader, within a second)
+               │
+               └─ n workflow 1 ──── n workflow_revision 1 ──── 1 revision_state
+                    │ owner_*  ◀────────────┘  ▲   active_revision is one of its own revisions
+                    ▼                          │
+                  the Workflow               deployment, hold, revision_tag; handled_decision
+
+    Objects in Kubernetes; NULL: nobody owns the row. schema_version, installation: one row each.
 
 The migrations are the truth for a database that exists, this module for the statements;
 ``tests/integration/store/test_schema.py`` compares the two catalogues.
@@ -18,11 +25,16 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -32,15 +44,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
+from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOW_REVISIONS, WORKFLOWS
+
 SCHEMA: Final = "keep_operator"
 METADATA: Final = MetaData(schema=SCHEMA)
+
+# The kinds whose ledger entries belong to a lineage, which `details.id` names.
+LINEAGE_KINDS: Final = tuple(each.kind for each in (WORKFLOWS, WORKFLOW_REVISIONS, WORKFLOW_DECISIONS))
 
 # Names of constraints are part of the contract with `failures`, which tells by them what has happened.
 TENANT_OF_PROVIDER: Final = "provider_tenant_id_fkey"
 NAME_OF_PROVIDER: Final = "provider_tenant_id_external_name_key"
 OWNER_OF_PROVIDER: Final = "provider_owner_key"
 OWNER_OF_TENANT: Final = "tenant_owner_key"
+TENANT_OF_WORKFLOW: Final = "workflow_tenant_id_fkey"
+NAME_OF_WORKFLOW: Final = "workflow_tenant_id_external_name_key"
+OWNER_OF_WORKFLOW: Final = "workflow_owner_key"
+HANDLED_ONCE: Final = "handled_decision_pkey"
 ID_OF_TENANT: Final = "tenant_lower_id_key"
+POSITION_OF_SEAL: Final = "ledger_seal_tenant_id_position_key"
 
 
 def _moment(name: str) -> Column[Any]:
@@ -63,6 +85,18 @@ def _owner_whole(table: str) -> CheckConstraint:
     )
 
 
+def _policy(table: str) -> CheckConstraint:
+    return CheckConstraint("deletion_policy IN ('Delete', 'Orphan')", name=f"{table}_deletion_policy_check")
+
+
+def _added_columns() -> tuple[Column[Any], ...]:
+    """Last, where a migration added them. A row that nobody has looked at since deletes nothing and has no checksum."""
+    return (
+        Column("deletion_policy", Text, nullable=False, server_default=text("'Orphan'")),
+        Column("checksum", Text),
+    )
+
+
 TENANT: Final = Table(
     "tenant",
     METADATA,
@@ -72,7 +106,9 @@ TENANT: Final = Table(
     *_owner_columns(),
     _moment("created_at"),
     _moment("updated_at"),
+    *_added_columns(),
     _owner_whole("tenant"),
+    _policy("tenant"),
     # No check that the id is in lower case: a row made by other hands may be adopted as it is. What may
     # not be are two that differ in case only.
     Index(ID_OF_TENANT, text("lower(id)"), unique=True),
@@ -93,10 +129,181 @@ PROVIDER: Final = Table(
     *_owner_columns(),
     _moment("created_at"),
     _moment("updated_at"),
+    *_added_columns(),
+    # Sealed by `vault` with the key of that name; NULL: the provider has none.
+    Column("credentials", Text),
+    Column("key_name", Text),
     _owner_whole("provider"),
+    _policy("provider"),
+    CheckConstraint("num_nonnulls(credentials, key_name) IN (0, 2)", name="provider_credentials_check"),
     CheckConstraint("jsonb_typeof((config)::jsonb) = 'object'", name="provider_config_check"),
     UniqueConstraint("tenant_id", "external_name", name=NAME_OF_PROVIDER),
     Index(OWNER_OF_PROVIDER, "owner_cluster", "owner_uid", unique=True, postgresql_where=text("owner_uid IS NOT NULL")),
+)
+
+# One row for each lineage: the identity of a workflow, and what its versions hang on. A deleted one stays, for its history.
+WORKFLOW: Final = Table(
+    "workflow",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("external_name", Text, nullable=False),
+    Column("deletion_policy", Text, nullable=False),
+    Column("suspended", Boolean, nullable=False),
+    # What of the current spec is in no revision: `run`, and what is shown.
+    Column("settings", JSON, nullable=False),
+    Column("latest_revision", Integer, nullable=False, server_default=text("0")),
+    Column("active_revision", Integer),
+    *_owner_columns(),
+    _moment("created_at"),
+    _moment("updated_at"),
+    Column("deleted_at", DateTime(timezone=True)),
+    Column("checksum", Text, nullable=False),
+    # NULL in deleted rows: they keep neither the tenant nor the name.
+    Column(
+        "living_tenant_id",
+        Text,
+        Computed("CASE WHEN (deleted_at IS NULL) THEN tenant_id ELSE NULL::text END", persisted=True),
+        ForeignKey(TENANT.c.id, name=TENANT_OF_WORKFLOW, ondelete="RESTRICT"),
+    ),
+    # The pair: one lineage cannot point to a revision of another.
+    ForeignKeyConstraint(
+        ["id", "active_revision"],
+        [f"{SCHEMA}.workflow_revision.workflow_id", f"{SCHEMA}.workflow_revision.number"],
+        name="workflow_active_revision_fkey",
+        use_alter=True,
+    ),
+    _owner_whole("workflow"),
+    _policy("workflow"),
+    CheckConstraint("jsonb_typeof((settings)::jsonb) = 'object'", name="workflow_settings_check"),
+    UniqueConstraint("living_tenant_id", "external_name", name=NAME_OF_WORKFLOW),
+    Index(
+        OWNER_OF_WORKFLOW,
+        "owner_cluster",
+        "owner_uid",
+        unique=True,
+        postgresql_where=text("((owner_uid IS NOT NULL) AND (deleted_at IS NULL))"),
+    ),
+)
+
+# Content, which never changes: a trigger refuses whoever asks. What may change of a revision is in `revision_state`.
+WORKFLOW_REVISION: Final = Table(
+    "workflow_revision",
+    METADATA,
+    Column(
+        "workflow_id",
+        Uuid,
+        ForeignKey(WORKFLOW.c.id, name="workflow_revision_workflow_id_fkey", ondelete="RESTRICT"),
+        primary_key=True,
+    ),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("content_hash", Text, nullable=False),
+    Column("hash_version", SmallInteger, nullable=False),
+    Column("definition", JSON, nullable=False),
+    # NULL: it is valid.
+    Column("flaw_reason", Text),
+    Column("flaw_message", Text),
+    Column("parent_number", Integer),
+    Column("same_content_as", Integer),
+    Column("change_note", Text),
+    Column("author_username", Text),
+    Column("author_source", Text),
+    Column("created_from_generation", BigInteger, nullable=False),
+    _moment("created_at"),
+    CheckConstraint("number > 0", name="workflow_revision_number_check"),
+    CheckConstraint("content_hash ~ '^[0-9a-f]{64}$'", name="workflow_revision_content_hash_check"),
+    CheckConstraint("num_nonnulls(flaw_reason, flaw_message) IN (0, 2)", name="workflow_revision_flaw_check"),
+    CheckConstraint("num_nonnulls(author_username, author_source) IN (0, 2)", name="workflow_revision_author_check"),
+    CheckConstraint("parent_number < number AND same_content_as < number", name="workflow_revision_ancestor_check"),
+    CheckConstraint("jsonb_typeof((definition)::jsonb) = 'object'", name="workflow_revision_definition_check"),
+)
+
+
+def _points_to_revision(table: str, column: str) -> ForeignKeyConstraint:
+    """The pair: what is said of a revision cannot be said of another lineage's."""
+    return ForeignKeyConstraint(
+        ["workflow_id", column],
+        [WORKFLOW_REVISION.c.workflow_id, WORKFLOW_REVISION.c.number],
+        name=f"{table}_{column}_fkey",
+        ondelete="RESTRICT",
+    )
+
+
+# One row for each revision, made with it.
+REVISION_STATE: Final = Table(
+    "revision_state",
+    METADATA,
+    Column("workflow_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("first_active_at", DateTime(timezone=True)),
+    # When it last began to be active, or ceased to.
+    Column("last_active_at", DateTime(timezone=True)),
+    Column("rejected_reason", Text),
+    Column("denied_reason", Text),
+    # The object is gone; the revision is not.
+    Column("archived_at", DateTime(timezone=True)),
+    _points_to_revision("revision_state", "number"),
+)
+
+# What was made active, when, by whom and why; only grows.
+DEPLOYMENT: Final = Table(
+    "deployment",
+    METADATA,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("workflow_id", Uuid, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("from_revision", Integer),
+    Column("cause", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("at"),
+    _points_to_revision("deployment", "revision"),
+    _points_to_revision("deployment", "from_revision"),
+    Index("deployment_workflow_id_id_idx", "workflow_id", "id"),
+)
+
+HOLD: Final = Table(
+    "hold",
+    METADATA,
+    Column("workflow_id", Uuid, primary_key=True),
+    Column("rejected_hash", Text, nullable=False),
+    Column("target", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("since"),
+    Column("automatic", Boolean, nullable=False),
+    Column("request_id", Text),
+    _points_to_revision("hold", "target"),
+    CheckConstraint("rejected_hash ~ '^[0-9a-f]{64}$'", name="hold_rejected_hash_check"),
+)
+
+REVISION_TAG: Final = Table(
+    "revision_tag",
+    METADATA,
+    Column("workflow_id", Uuid, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+    _points_to_revision("revision_tag", "number"),
+)
+
+# For ever: a decision that comes back from a backup is known (A-AP-6).
+HANDLED_DECISION: Final = Table(
+    "handled_decision",
+    METADATA,
+    Column("request_id", Text, primary_key=True),
+    Column(
+        "workflow_id",
+        Uuid,
+        ForeignKey(WORKFLOW.c.id, name="handled_decision_workflow_id_fkey", ondelete="RESTRICT"),
+        primary_key=True,
+    ),
+    Column("action", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("from_revision", Integer),
+    Column("to_revision", Integer),
+    Column("ledger_id", BigInteger, nullable=False),
+    _moment("at"),
 )
 
 LEDGER: Final = Table(
@@ -115,6 +322,33 @@ LEDGER: Final = Table(
     Column("details", JSON, nullable=False),
     Index("ledger_tenant_id_id_idx", "tenant_id", "id"),
     Index("ledger_object_idx", "kind", "namespace", "name", "id"),
+    Index(
+        "ledger_lineage_idx",
+        text("((details ->> 'id'::text))"),
+        "id",
+        postgresql_where=text("kind = ANY (ARRAY[{}])".format(", ".join(f"'{kind}'::text" for kind in LINEAGE_KINDS))),
+    ),
+)
+
+# One row for each sealed entry (`domain.chain`). No foreign key: its check would lock, and thereby write, each row of the
+# ledger, and whoever can delete from the ledger can switch it off as well.
+LEDGER_SEAL: Final = Table(
+    "ledger_seal",
+    METADATA,
+    Column("ledger_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("form", SmallInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    # Two who seal at once cannot fork a chain.
+    UniqueConstraint("tenant_id", "position", name=POSITION_OF_SEAL),
+)
+
+# The entries that have no seal yet. A trigger of the ledger puts them in, whatever program wrote them.
+LEDGER_PENDING: Final = Table(
+    "ledger_pending",
+    METADATA,
+    Column("ledger_id", BigInteger, primary_key=True, autoincrement=False),
 )
 
 
@@ -131,6 +365,8 @@ INSTALLATION: Final = Table(
     _moment("created_at"),
     # Last, where a migration adds it: the Lease's transition count of the replica that may write.
     Column("leader_epoch", BigInteger, nullable=False, server_default=text("0")),
+    # The name of the key that credentials are sealed with; NULL until the first operator has started.
+    Column("key_name", Text),
     CheckConstraint("single", name="installation_single_check"),
 )
 

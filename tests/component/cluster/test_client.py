@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from component.cluster import hostile
 from component.cluster.hostile import BOUNDS, Hostile, absent, document, failure, page, status, tenant, text
@@ -541,11 +542,20 @@ async def test_a_closed_client_says_so(api: Hostile, cluster: Cluster) -> None:
 
 async def test_a_cancelled_call_leaves_its_place(api: Hostile) -> None:
     """Workers that are stopped do not use up the connections."""
-    api.answers(hostile.silence, hostile.silence, document(tenant()))
+    arrived = asyncio.Semaphore(0)
+
+    async def no_answer_yet(request: web.Request) -> web.StreamResponse:
+        arrived.release()
+        return await hostile.silence(request)
+
+    api.answers(no_answer_yet, no_answer_yet, document(tenant()))
     async with Cluster(Connection(api.url), limit=2, bounds=BOUNDS) as cluster:
         for _ in range(2):
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(cluster.get(TENANTS, None, "keep"), 0.02)
+            call = asyncio.create_task(cluster.get(TENANTS, None, "keep"))
+            await arrived.acquire()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
         assert await cluster.get(TENANTS, None, "keep") is not None
 
 

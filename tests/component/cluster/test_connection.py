@@ -2,15 +2,22 @@
 
 import asyncio
 import base64
+import contextlib
+import gc
 import json
 import os
+import socket
 import ssl
 import stat
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 import yaml
@@ -268,6 +275,31 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
+@contextlib.contextmanager
+def deaf_server(tls: ssl.SSLContext) -> Iterator[str]:
+    """Begins an answer on each connection and then neither writes nor reads any more; in a thread of its own."""
+    held: list[ssl.SSLSocket] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer = tls.wrap_socket(listener.accept()[0], server_side=True)
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+                held.append(peer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for peer in held:
+                peer.close()
+
+
 def pair(authority: trustme.CA, name: str) -> tuple[bytes, bytes]:
     certificate = authority.issue_cert(f"{name}.example", common_name=name)
     return certificate.cert_chain_pems[0].bytes(), certificate.private_key_pem.bytes()
@@ -295,6 +327,30 @@ async def test_a_client_certificate_in_the_kubeconfig(
         ca = {"certificate-authority-data": b64(authority.cert_pem.bytes()), "tls-server-name": "kubernetes.default"}
         async with Cluster(load(write(tmp_path / "config", api.url, user=user, cluster=ca)), bounds=BOUNDS) as cluster:
             assert name_of(await cluster.get(TENANTS, None, "x")) == "admin"
+
+
+@pytest.mark.parametrize("how", ["a watch that is left", "a call that is cancelled"])
+def test_a_server_that_says_no_farewell_holds_no_socket(
+    tmp_path: Path, authority: trustme.CA, server_tls: ssl.SSLContext, how: str
+) -> None:
+    """An operator whose API server hangs does not collect half-closed connections, and ends without one."""
+
+    async def leave(url: str) -> None:
+        ca = {"certificate-authority-data": b64(authority.cert_pem.bytes()), "tls-server-name": "kubernetes.default"}
+        async with Cluster(load(write(tmp_path / "config", url, user={}, cluster=ca)), bounds=BOUNDS) as cluster:
+            if how == "a watch that is left":
+                async with cluster.watch(TENANTS, resource_version="1"):
+                    pass
+            else:
+                with pytest.raises(Unavailable):
+                    await cluster.get(TENANTS, None, "x")
+
+    gc.collect()
+    with deaf_server(server_tls) as url, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(leave(url))
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 async def test_a_renewed_certificate_is_used_at_once(
@@ -586,6 +642,19 @@ async def test_a_library_s_session_is_signed_in_and_stays_so(api: Hostile) -> No
             async with session.get(f"{api.url}/apis") as response:
                 assert response.status == 200
     assert [asked.headers["Authorization"] for asked in api.asked] == ["Bearer one", "Bearer one", "Bearer two"]
+
+
+async def test_a_library_s_session_tells_what_was_answered(api: Hostile) -> None:
+    """Whether a watch of kopf's lives is known by the answers to its requests; what nobody answered tells nothing."""
+    told: list[tuple[str, bool]] = []
+    api.answers(document(tenant()), status(403, "Forbidden"), hostile.no_answer)
+    async with await Connection(api.url).open_session(lambda *answer: told.append(answer)) as session:
+        for path in ("/granted", "/refused"):
+            async with session.get(api.url + path):
+                pass
+        with pytest.raises(aiohttp.ClientError):
+            await session.post(f"{api.url}/unanswered")
+    assert told == [("/granted", True), ("/refused", False)]
 
 
 async def test_a_library_s_session_is_signed_in_nowhere_else(api: Hostile) -> None:

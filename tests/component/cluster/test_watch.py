@@ -268,6 +268,32 @@ async def test_a_watch_that_never_listed_grows_old(api: Hostile, cluster: Cluste
         assert not watch.synced.is_set()
 
 
+async def test_a_watch_that_is_refused_is_at_work(api: Hostile, cluster: Cluster, told: Told) -> None:
+    """Its age grows, since it hears nothing; but it is no reason to end the process, which could only begin blind."""
+    now = [1000.0]
+    watch = MetadataWatch(cluster, SECRETS, ["team"], told, pace=PACE, clock=lambda: now[0])
+    api.answers(page(), stream(then="end"))
+    api.otherwise = status(403, "Forbidden", "no")
+    async with following(watch):
+        await until(lambda: len(watched_from(api)) > 1)
+        now[0] += 300.0
+        await until(lambda: watch.signs() == {"secrets of team": 1300.0})
+        assert watch.age == 300.0
+
+
+async def test_a_watch_that_nobody_answers_shows_no_sign_of_life(api: Hostile, cluster: Cluster, told: Told) -> None:
+    """A stream that was opened shows that it lives; a server that only cuts connections says nothing."""
+    now = [1000.0]
+    watch = MetadataWatch(cluster, SECRETS, [], told, pace=PACE, clock=lambda: now[0])
+    api.answers(page(), stream(event("ADDED", "a", 101), then="silence"))
+    api.otherwise = hostile.no_answer
+    async with following(watch):
+        await told.until("team/a")
+        now[0] += 300.0
+        await until(lambda: len(watched_from(api)) > 2)
+        assert watch.signs() == {"secrets": 1000.0}
+
+
 async def test_a_giant_line_is_skipped_by_a_list(api: Hostile, cluster: Cluster, told: Told) -> None:
     """An object too large to follow does not end the watch: the list is read again and the stream goes on after it."""
     watch = MetadataWatch(cluster, SECRETS, [], told, pace=replace(PACE, longest_line_bytes=100_000))

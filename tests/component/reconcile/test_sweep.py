@@ -12,7 +12,7 @@ from keep_operator.errors import Unavailable
 from keep_operator.reconcile.sweep import Sweep
 from keep_operator.reconcile.world import World
 from keep_operator.resources import objects, provider, tenant
-from keep_operator.resources.kinds import Key, Resource
+from keep_operator.resources.kinds import OURS, Key, Resource
 from keep_operator.runtime.workqueue import WorkQueue
 
 pytestmark = pytest.mark.component
@@ -23,7 +23,7 @@ class Server:
     """An API server that lists what it has; ``broken`` after the first kind."""
 
     def __init__(self) -> None:
-        self.things: dict[str, list[dict[str, Any]]] = {"Tenant": [], "Provider": []}
+        self.things: dict[str, list[dict[str, Any]]] = {resource.kind: [] for resource in OURS}
         self.version = 100
         self.broken = False
         self.lists = 0
@@ -58,6 +58,12 @@ def _world(server: Server, *things: tuple[str, dict[str, Any]]) -> World:
     return world
 
 
+def _sweep(world: World, server: Server, namespaces: tuple[str, ...], settle: timedelta = timedelta()) -> Sweep:
+    """A standby's: it compares its cache, and no rows."""
+    database: Any = None
+    return Sweep(world, cast(Any, server), database, namespaces, NEVER, leads=lambda: False, settle=settle)
+
+
 async def _soon(so: Callable[[], bool]) -> None:
     for _ in range(5000):
         if so():
@@ -73,7 +79,7 @@ async def test_a_deletion_that_no_watch_told_is_found() -> None:
         server, ("Provider", _thing("Provider", "a", 5, "ns")), ("Provider", _thing("Provider", "b", 6, "ns"))
     )
     del server.things["Provider"][0]
-    assert await Sweep(world, cast(Any, server), (), NEVER).once() == 1
+    assert (await _sweep(world, server, ()).once()).gone == 1
     assert world.cache.get(Key("Provider", "ns", "a")) is None
     assert world.cache.get(Key("Provider", "ns", "b")) is not None
 
@@ -83,7 +89,7 @@ async def test_what_is_newer_than_the_list_stays() -> None:
     server = Server()
     world = _world(server, ("Provider", _thing("Provider", "new", 101, "ns")))
     server.things["Provider"].clear()
-    assert await Sweep(world, cast(Any, server), (), NEVER).once() == 0
+    assert (await _sweep(world, server, ()).once()).gone == 0
     assert world.cache.get(Key("Provider", "ns", "new")) is not None
 
 
@@ -94,7 +100,7 @@ async def test_a_list_that_is_not_complete_changes_nothing() -> None:
     server.things["Tenant"].clear()
     server.broken = True
     with pytest.raises(Unavailable):
-        await Sweep(world, cast(Any, server), (), NEVER).once()
+        await _sweep(world, server, ()).once()
     assert world.cache.get(Key("Tenant", "", "keep")) is not None
 
 
@@ -105,7 +111,7 @@ async def test_namespaces_that_are_not_listed_are_not_judged() -> None:
         server, ("Provider", _thing("Provider", "a", 5, "mine")), ("Provider", _thing("Provider", "b", 6, "theirs"))
     )
     server.things["Provider"].clear()
-    assert await Sweep(world, cast(Any, server), ("mine",), NEVER).once() == 1
+    assert (await _sweep(world, server, ("mine",)).once()).gone == 1
     assert world.cache.get(Key("Provider", "theirs", "b")) is not None
 
 
@@ -114,7 +120,7 @@ async def test_asked_often_it_sweeps_once_and_goes_on_after_a_failure() -> None:
     server = Server()
     world = _world(server, ("Provider", _thing("Provider", "a", 5, "ns")))
     server.things["Provider"].clear()
-    sweep = Sweep(world, cast(Any, server), (), NEVER, settle=timedelta(milliseconds=1))
+    sweep = _sweep(world, server, (), settle=timedelta(milliseconds=1))
     task = asyncio.create_task(sweep.run())
     try:
         server.broken = True

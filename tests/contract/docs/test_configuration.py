@@ -89,9 +89,25 @@ def test_every_command_and_option_is_documented() -> None:
     assert told == dict(_commands(cli, "keep-operator"))
 
 
+def _roles() -> list[pages.Block]:
+    return [block for block in PAGE.blocks if "ClusterRoleBinding" in block.text]
+
+
+def test_the_rights_of_the_console_are_those_that_it_uses() -> None:
+    """The console's role to be copied from the page grants what it asks for, and nothing that writes."""
+    _, block = _roles()
+    expected = [
+        access.console_role(),
+        access.console_binding(access.ServiceAccount("keep-operator", "keep-operator-console")),
+    ]
+    assert list(yaml.safe_load_all(block.text)) == expected, yaml.safe_dump_all(expected, sort_keys=False)
+    rows = [(row.names[0], row.cells[1], row.cells[2]) for row in PAGE.about("Rights of the console")]
+    assert rows == [(rule.target, ", ".join(rule.verbs), rule.why) for rule in access.CONSOLE_RULES]
+
+
 def test_the_rights_are_those_that_the_code_uses() -> None:
     """The role to be copied from the page is the one that the operator needs, no more and no less."""
-    (block,) = [block for block in PAGE.blocks if "ClusterRoleBinding" in block.text]
+    block, _ = _roles()
     account = access.ServiceAccount("keep-operator", "keep-operator")
     expected = [access.cluster_role(), access.binding(account), *access.own_roles(account, account.namespace)]
     assert list(yaml.safe_load_all(block.text)) == expected, yaml.safe_dump_all(expected, sort_keys=False)

@@ -14,6 +14,19 @@ pytestmark = pytest.mark.contract
 
 KINDS = {definition.resource.kind: definition for definition in crds.DEFINITIONS}
 PARTS = ("spec", "status")
+LIVING = {
+    "Tenant": tenant.LIVING,
+    "Provider": provider.LIVING,
+    "Workflow": (
+        *("DefinitionValid", "TenantReady", "ProvidersReady", "Approved", "Deployed", "Synced"),
+        "Available",
+    ),
+}
+ABNORMAL = ("Reconciling", "Stalled", "Suspended", "Deleting")
+CONDITIONS = {kind: {"Ready", *living, *ABNORMAL} for kind, living in LIVING.items()} | {
+    "WorkflowRevision": {"Ready", "Valid", "Approved", "Denied", "ChecklistComplete", "Active", "Rejected"},
+    "WorkflowDecision": {"Handled"},
+}
 CHAPTERS = ("Example", "Writing the spec", "Working with it", "Status and conditions", "Debugging")
 
 
@@ -66,11 +79,9 @@ def test_defaults_are_the_real_ones(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_condition_is_explained(kind: str) -> None:
     """Each condition that `kubectl describe` can show stands in the page."""
-    living = {"Tenant": tenant.LIVING, "Provider": provider.LIVING}[kind]
-    expected = {"Ready", *living, "Reconciling", "Stalled", "Suspended", "Deleting"}
     rows = [row for row in _page(kind).about("Status and conditions") if row.under[-1] == "Conditions"]
     told = {row.names[0] for row in rows}
-    assert told == expected
+    assert told == CONDITIONS[kind]
 
 
 def test_every_provider_type_is_listed() -> None:

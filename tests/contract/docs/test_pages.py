@@ -10,13 +10,20 @@ import yaml
 
 from contract.docs import pages
 from keep_operator.domain import catalogue
-from keep_operator.resources import crds, provider, schema, tenant
+from keep_operator.resources import crds, decision, provider, revision, schema, tenant, workflow
 from keep_operator.resources.kinds import API_VERSION
-from keep_operator.resources.shapes import Invalid
+from keep_operator.resources.objects import Reader
+from keep_operator.resources.shapes import Invalid, Shape
 
 pytestmark = pytest.mark.contract
 
-READERS = {"Tenant": tenant, "Provider": provider}
+READERS: dict[str, Reader[Shape]] = {
+    "Tenant": tenant,
+    "Provider": provider,
+    "Workflow": workflow,
+    "WorkflowRevision": revision,
+    "WorkflowDecision": decision,
+}
 PAGES = {str(path.relative_to(pages.ROOT)): path for path in pages.all_pages()}
 RECORDS = sorted(path for path in (pages.ROOT / "docs" / "adr").glob("0*.md"))
 

@@ -7,11 +7,23 @@ import pytest
 
 from contract.docs import pages
 from keep_operator.domain import planning, reasons
+from keep_operator.domain.grammar import faults
 
 pytestmark = pytest.mark.contract
 
 FINDINGS = ("true", "false", "unknown")
-ERRORS = ("KeepOperatorError", "Waiting", "Unavailable", "Conflict", "Refused", "Expired", "NoAnswer", "TooLarge")
+ERRORS = (
+    "KeepOperatorError",
+    "Waiting",
+    "Unavailable",
+    "Conflict",
+    "Refused",
+    "Expired",
+    "NoAnswer",
+    "TooLarge",
+    "Verdict",
+    "Refusal",
+)
 
 
 def _constants() -> dict[str, str]:
@@ -57,7 +69,7 @@ def _given(node: ast.AST) -> Iterator[str]:
 
 
 def _emitted() -> set[str]:
-    found = set(planning.DONE.values())
+    found = set(planning.DONE.values()) | {str(each) for each in faults.Reason}
     for path in pages.SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found |= set(_given(node))

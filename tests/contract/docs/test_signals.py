@@ -7,6 +7,7 @@ import pytest
 
 from contract.docs import pages
 from keep_operator import operate
+from keep_operator.console import process
 from keep_operator.reconcile import shell
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.store import ledger
@@ -86,3 +87,5 @@ def test_every_step_of_the_start_has_its_help() -> None:
     """Whatever line of /readyz hangs, the runbook has it, in the same order."""
     rows = _rows("The operator does not become ready")
     assert [row.names[0] for row in rows] == list(operate.STEPS)
+    rows = _rows("The read API does not answer")
+    assert [row.names[0] for row in rows] == list(process.STEPS)

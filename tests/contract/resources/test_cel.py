@@ -1,7 +1,7 @@
 """Each rule over several fields means the same to the API server (CEL) and to the operator (Python)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -10,9 +10,12 @@ from cel_expr_python import cel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keep_operator.resources import crds, provider, tenant
+from keep_operator.resources import crds, decision, provider, revision, tenant, workflow
+from keep_operator.resources.decision import ACTIONS
 from keep_operator.resources.provider import ProviderSpec
-from keep_operator.resources.tenant import TenantSpec
+from keep_operator.resources.revision import WorkflowRevisionSpec, WorkflowRevisionStatus
+from keep_operator.resources.rules import Reported
+from keep_operator.resources.shapes import Invalid, Violation
 
 pytestmark = pytest.mark.contract
 
@@ -20,7 +23,20 @@ Json = dict[str, Any]
 SCHEMAS = {
     crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in crds.build_all()
 }
-ENVIRONMENT = cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN})
+# A function that the API server has beyond the language; lists of numbers are all that is asked of it here.
+IS_SORTED = cel.FunctionDecl(
+    "isSorted",
+    [
+        cel.Overload(
+            id="list_is_sorted",
+            return_type=cel.Type.BOOL,
+            parameters=[cel.Type.List(cel.Type.DYN)],
+            is_member=True,
+            impl=lambda values: values == sorted(values),
+        )
+    ],
+)
+ENVIRONMENT = cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN}, functions=[IS_SORTED])
 ABSENT = object()
 
 
@@ -55,32 +71,48 @@ def refused(schema: Json, value: Any, old: Any = ABSENT, path: str = "") -> Iter
             yield from refused(schema["items"], entry, path=f"{path}[{index}]")
 
 
+def defaulted(schema: Json, value: Any) -> Any:
+    """The value with the defaults that the API server fills in before it checks anything."""
+    if isinstance(value, dict) and "properties" in schema:
+        fields = schema["properties"]
+        filled = {name: field["default"] for name, field in fields.items() if "default" in field} | value
+        return {name: defaulted(fields.get(name, {}), below) for name, below in filled.items()}
+    if isinstance(value, list):
+        return [defaulted(schema.get("items", {}), entry) for entry in value]
+    return value
+
+
 def by_server(kind: str, name: str, new: Json, old: Json | None = None) -> set[tuple[str, str]]:
     """What a server with CEL says to an object, or to a change of it."""
-    thing = {"metadata": {"name": name}, "spec": new}
-    before = ABSENT if old is None else {"metadata": {"name": name}, "spec": old}
+    thing = defaulted(SCHEMAS[kind], {"metadata": {"name": name}, "spec": new})
+    before = ABSENT if old is None else defaulted(SCHEMAS[kind], {"metadata": {"name": name}, "spec": old})
     return set(refused(SCHEMAS[kind], thing, before))
 
 
 def by_operator(kind: str, name: str, new: Json, old: Json | None = None) -> set[tuple[str, str]]:
     """What the operator says to the same."""
-    if kind == "Tenant":
-        wished = tenant.parse_spec(new)
-        assert isinstance(wished, TenantSpec), wished
-        found = tenant.violations(wished, name)
-        if old is not None:
-            had = tenant.parse_spec(old)
-            assert isinstance(had, TenantSpec), had
-            found += tenant.forbidden_changes(had, wished, name)
-    else:
-        asked = provider.parse_spec(new)
-        assert isinstance(asked, ProviderSpec), asked
-        found = provider.violations(asked, name)
-        if old is not None:
-            was = provider.parse_spec(old)
-            assert isinstance(was, ProviderSpec), was
-            found += provider.forbidden_changes(was, asked)
+    reader, forbidden = READERS[kind]
+    spec = reader.parse_spec(new)
+    assert not isinstance(spec, Invalid), spec
+    found = reader.violations(spec, name)
+    if old is not None:
+        before = reader.parse_spec(old)
+        assert not isinstance(before, Invalid), before
+        found += forbidden(before, spec, name)
     return {(violation.path, violation.message) for violation in found}
+
+
+Forbidden = Callable[[Any, Any, str], tuple[Violation, ...]]
+READERS: dict[str, tuple[Any, Forbidden]] = {
+    "Tenant": (tenant, tenant.forbidden_changes),
+    "Provider": (provider, lambda old, new, _name: provider.forbidden_changes(old, new)),
+    "Workflow": (workflow, lambda old, new, _name: workflow.forbidden_changes(old, new)),
+    "WorkflowRevision": (
+        revision,
+        lambda old, new, _name: revision.forbidden_changes(Reported(old, None), Reported(new, None)),
+    ),
+    "WorkflowDecision": (decision, decision.forbidden_changes),
+}
 
 
 def selector(**requirement: object) -> Json:
@@ -88,6 +120,40 @@ def selector(**requirement: object) -> Json:
     return {"allowedNamespaces": {"selector": {"matchExpressions": [{"key": "a", **requirement}]}}}
 
 
+def strategy(kind: str | None = None, *steps: Json) -> Json:
+    """A Workflow's spec that releases in this way; with steps it says `canary`."""
+    given: Json = {"type": kind} if kind else {}
+    return FLOW | {"release": {"strategy": given | ({"canary": {"steps": list(steps)}} if steps else {})}}
+
+
+def release(**parts: Any) -> Json:
+    """A Workflow's spec with these parts of `release`."""
+    return FLOW | {"release": parts}
+
+
+FLOW: Json = {"definition": {"triggers": [{"type": "manual"}]}}
+FROM: Json = {"definitionFrom": {"configMapKeyRef": {"name": "flows", "key": "a.yaml"}}}
+ANALYSIS: Json = {"analysis": {"minRuns": 1, "window": "30m", "maxFailureRatePercent": 5}}
+GUARD: Json = {"enabled": True, "window": "1h", "minRuns": 20, "maxFailureRatePercent": 10}
+HASH = "0123456789abcdef" * 4
+RECORD: Json = {
+    "workflowRef": {"name": "a"},
+    "lineageId": "0b8d6c1e-54c0-4f0e-8b2f-3a9d0a4a7e55",
+    "number": 2,
+    "contentHash": HASH,
+    "hashVersion": 1,
+    "definition": {"steps": [{"name": "a", "with": {"x": [1, None]}}]},
+    "createdFromGeneration": 4,
+}
+EDITED = {"steps": [{"name": "a", "with": {"x": [2, None]}}]}
+
+
+def decided(action: str, **more: Any) -> Json:
+    """A WorkflowDecision's spec."""
+    return {"workflowRef": {"name": "a"}, "action": action, "actor": "ann", "requestId": "1", **more}
+
+
+STRATEGY = "spec.release.strategy"
 KEEP, OTHER = {"tenantRef": {"name": "keep"}}, {"tenantRef": {"name": "other"}}
 SLACK, TEAMS = {"type": "slack"}, {"type": "teams"}
 # kind, name, spec, earlier spec, the paths that are blamed
@@ -144,6 +210,87 @@ SAMPLES: list[tuple[str, str, Json, Json | None, set[str]]] = [
         SLACK | KEEP,
         {"spec.externalName", "spec.resyncPeriod", "spec.type", "spec.tenantRef"},
     ),
+    ("Workflow", "a.b", FLOW, None, set()),
+    ("Workflow", "a", {"definition": {}}, None, set()),
+    ("Workflow", "a", FROM, None, set()),
+    ("Workflow", "a", {}, None, {"spec"}),
+    ("Workflow", "a", FLOW | FROM, None, {"spec"}),
+    ("Workflow", "a", FROM, FLOW, set()),
+    ("Workflow", "a", FLOW | KEEP, FLOW, set()),
+    ("Workflow", "a", FLOW | KEEP, FROM | KEEP, set()),
+    ("Workflow", "a", FLOW | OTHER, FLOW | KEEP, {"spec.tenantRef"}),
+    ("Workflow", "a", FLOW, FLOW | KEEP, {"spec.tenantRef"}),
+    ("Workflow", "a", strategy(), None, set()),
+    ("Workflow", "a", strategy("Manual"), None, set()),
+    ("Workflow", "a", strategy("Canary"), None, {f"{STRATEGY}.canary"}),
+    ("Workflow", "a", strategy(None, {"setWeight": 5}), None, {f"{STRATEGY}.canary"}),
+    ("Workflow", "a", strategy("AllAtOnce", {"setWeight": 5}), None, {f"{STRATEGY}.canary"}),
+    ("Workflow", "a", strategy("Canary", {"setWeight": 5}, {"pause": {}}, ANALYSIS, {"setWeight": 5}), None, set()),
+    ("Workflow", "a", strategy("Canary", {"pause": {"duration": "10m"}}), None, set()),
+    ("Workflow", "a", strategy("Canary", {"setWeight": 5}, {}), None, {f"{STRATEGY}.canary.steps[1]"}),
+    (
+        "Workflow",
+        "a",
+        strategy("Canary", {"setWeight": 5, "pause": {}}, {"pause": {}} | ANALYSIS),
+        None,
+        {f"{STRATEGY}.canary.steps[0]", f"{STRATEGY}.canary.steps[1]"},
+    ),
+    (
+        "Workflow",
+        "a",
+        strategy("Canary", {"setWeight": 20}, ANALYSIS, {"setWeight": 19}),
+        None,
+        {f"{STRATEGY}.canary.steps"},
+    ),
+    ("Workflow", "a", release(autoRollback={}), None, set()),
+    ("Workflow", "a", release(autoRollback=GUARD), None, set()),
+    ("Workflow", "a", release(autoRollback={"minRuns": 1}), None, set()),
+    ("Workflow", "a", release(autoRollback={"enabled": True}), None, {"spec.release.autoRollback"}),
+    (
+        "Workflow",
+        "a",
+        release(autoRollback={key: value for key, value in GUARD.items() if key != "window"}),
+        None,
+        {"spec.release.autoRollback"},
+    ),
+    ("Workflow", "a", release(pin={}), None, {"spec.release.pin"}),
+    ("Workflow", "a", release(pin={"revision": 1}), None, set()),
+    ("Workflow", "a", release(pin={"contentHash": HASH}), None, set()),
+    ("Workflow", "a", release(pin={"tag": "production"}), None, set()),
+    ("Workflow", "a", release(pin={"revision": 1, "tag": "production"}), None, {"spec.release.pin"}),
+    ("Workflow", "a", release(tags=["v1.0", "production"]), None, set()),
+    ("Workflow", "a", release(tags=["v1.0", "latest"]), None, {"spec.release.tags"}),
+    ("WorkflowRevision", "a", RECORD, None, set()),
+    ("WorkflowRevision", "a", RECORD, RECORD, set()),
+    ("WorkflowRevision", "a", RECORD | {"definition": EDITED}, RECORD, {"spec"}),
+    ("WorkflowRevision", "a", RECORD | {"definition": {}}, RECORD, {"spec"}),
+    ("WorkflowRevision", "a", RECORD | {"number": 3}, RECORD, {"spec"}),
+    ("WorkflowRevision", "a", RECORD | {"changeNote": ""}, RECORD, {"spec"}),
+    ("WorkflowRevision", "a", RECORD, RECORD | {"author": {"username": "ann", "source": "Annotation"}}, {"spec"}),
+    ("WorkflowDecision", "a", decided("Rollback", reason="x"), None, set()),
+    ("WorkflowDecision", "a", decided("Rollback"), None, {"spec.reason"}),
+    ("WorkflowDecision", "a", decided("Note", reason=""), None, {"spec.reason"}),
+    ("WorkflowDecision", "a", decided("Deny", revision={"number": 1}), None, {"spec.reason"}),
+    ("WorkflowDecision", "a", decided("Reject"), None, {"spec.reason", "spec.revision"}),
+    ("WorkflowDecision", "a", decided("Resume"), None, set()),
+    ("WorkflowDecision", "a", decided("Approve"), None, {"spec.revision"}),
+    ("WorkflowDecision", "a", decided("Approve", revision={}), None, {"spec.revision"}),
+    ("WorkflowDecision", "a", decided("Approve", revision={"number": 1, "tag": "a"}), None, {"spec.revision"}),
+    ("WorkflowDecision", "a", decided("Approve", revision={"contentHash": HASH}), None, set()),
+    ("WorkflowDecision", "a", decided("Deploy", revision={"previous": True}), None, set()),
+    ("WorkflowDecision", "a", decided("Tag", revision={"number": 1}, tag="production"), None, set()),
+    ("WorkflowDecision", "a", decided("Tag", revision={"number": 1}), None, {"spec.tag"}),
+    ("WorkflowDecision", "a", decided("Tag", revision={"number": 1}, tag="latest"), None, {"spec.tag"}),
+    ("WorkflowDecision", "a", decided("Untag", tag="latest"), None, set()),
+    ("WorkflowDecision", "a", decided("Pause", tag="a"), None, {"spec.tag"}),
+    ("WorkflowDecision", "a", decided("CheckItem", revision={"number": 1}, item="tried"), None, set()),
+    ("WorkflowDecision", "a", decided("CheckItem", revision={"number": 1}), None, {"spec.item"}),
+    ("WorkflowDecision", "a", decided("Promote", item="tried"), None, {"spec.item"}),
+    ("WorkflowDecision", "a", decided("Promote"), decided("Promote"), set()),
+    ("WorkflowDecision", "a", decided("Promote", full=False), decided("Promote"), set()),
+    ("WorkflowDecision", "a", decided("Promote"), decided("Abort"), {"spec"}),
+    ("WorkflowDecision", "a", decided("Promote", full=True), decided("Promote"), {"spec"}),
+    ("WorkflowDecision", "a", decided("Promote") | {"actor": "bob"}, decided("Promote"), {"spec"}),
 ]
 
 
@@ -152,6 +299,84 @@ def test_server_and_operator_say_the_same(kind: str, name: str, new: Json, old: 
     """Whether a cluster knows CEL or not, a user gets the same answer about the same field."""
     assert {path for path, _ in by_server(kind, name, new, old)} == blamed
     assert by_operator(kind, name, new, old) == by_server(kind, name, new, old)
+
+
+def verdicts(**conditions: str) -> Json:
+    """A WorkflowRevision's status with these conditions."""
+    return {"conditions": [condition(kind, status) for kind, status in conditions.items()]}
+
+
+def condition(kind: str, status: str) -> Json:
+    """A condition of this type and status."""
+    time = "2026-11-25T07:00:00Z"
+    return {"type": kind, "status": status, "reason": "X", "message": "", "lastTransitionTime": time}
+
+
+APPROVED, DENIED = verdicts(Approved="True", Ready="True"), verdicts(Denied="True")
+# status, earlier status (None: none), the paths that are blamed
+STATES: list[tuple[Json | None, Json | None, set[str]]] = [
+    (None, None, set()),
+    (None, {"runs": {"total": 1, "failed": 0}}, set()),
+    (None, verdicts(Ready="True"), set()),
+    (APPROVED, None, set()),
+    (APPROVED, APPROVED, set()),
+    (APPROVED, verdicts(), set()),
+    (verdicts(Approved="True", Ready="False"), APPROVED, set()),
+    (verdicts(Approved="True", Denied="False"), None, set()),
+    (None, APPROVED, {"status"}),
+    ({}, APPROVED, {"status"}),
+    (verdicts(), APPROVED, {"status"}),
+    (verdicts(Ready="True"), APPROVED, {"status"}),
+    (verdicts(Approved="False"), APPROVED, {"status"}),
+    (verdicts(Approved="Unknown"), APPROVED, {"status"}),
+    (None, DENIED, {"status"}),
+    (verdicts(Denied="False"), DENIED, {"status"}),
+    (APPROVED, DENIED, {"status"}),
+    (verdicts(Approved="True", Denied="True"), None, {"status.conditions"}),
+    (verdicts(Approved="True", Denied="True"), APPROVED, {"status.conditions"}),
+]
+
+
+def snapshot(status: Json | None) -> Reported[WorkflowRevisionSpec, WorkflowRevisionStatus]:
+    """A version in this state, as the operator reads it."""
+    spec, read = revision.parse_spec(RECORD), None if status is None else revision.parse_status(status)
+    assert not isinstance(spec, Invalid), spec
+    assert not isinstance(read, Invalid), read
+    return Reported(spec, read)
+
+
+def state_by_server(status: Json | None, earlier: Json | None) -> set[tuple[str, str]]:
+    """What a server with CEL says to a write of a version's status."""
+    old, new = (
+        {"metadata": {"name": "a"}, "spec": RECORD} | ({} if each is None else {"status": each})
+        for each in (earlier, status)
+    )
+    return set(refused(SCHEMAS["WorkflowRevision"], new, old))
+
+
+def state_by_operator(status: Json | None, earlier: Json | None) -> set[tuple[str, str]]:
+    """What the operator says to the same."""
+    old, new = snapshot(earlier), snapshot(status)
+    found = revision.forbidden_changes(old, new) + (revision.status_violations(new.status) if new.status else ())
+    return {(violation.path, violation.message) for violation in found}
+
+
+@pytest.mark.parametrize(("status", "earlier", "blamed"), STATES)
+def test_verdicts_are_final_for_both(status: Json | None, earlier: Json | None, blamed: set[str]) -> None:
+    """No approval is taken back and no denial forgotten, by whatever write: not by removing the status either."""
+    assert {path for path, _ in state_by_server(status, earlier)} == blamed
+    assert state_by_operator(status, earlier) == state_by_server(status, earlier)
+
+
+states = st.none() | st.dictionaries(
+    st.sampled_from(["Approved", "Denied", "Ready"]), st.sampled_from(["True", "False", "Unknown"])
+).map(lambda conditions: verdicts(**conditions))
+
+
+@given(states, states)
+def test_any_state_is_judged_alike(status: Json | None, earlier: Json | None) -> None:
+    """No verdict is final here and open there."""
+    assert state_by_operator(status, earlier) == state_by_server(status, earlier)
 
 
 # kind, name, spec as it was before there was the rule, spec after an edit, the paths that are blamed
@@ -192,6 +417,7 @@ def test_every_rule_has_a_sample_that_breaks_it() -> None:
     """No rule is only believed to work."""
     messages = {entry["message"] for _, schema, _ in RULES for entry in schema["x-kubernetes-validations"]}
     broken = {message for kind, name, new, old, _ in SAMPLES for _, message in by_server(kind, name, new, old)}
+    broken |= {message for status, earlier, _ in STATES for _, message in state_by_server(status, earlier)}
     assert broken == messages
 
 
@@ -201,7 +427,7 @@ def test_rules_speak_only_of_fields_that_exist(kind: str, schema: Json, rule: st
     for path in re.findall(r"\b(?:self|oldSelf)((?:\.\w+)+)", rule):
         node = schema
         for part in path.strip(".").split("."):
-            if part in {"matches", "exists_one"}:
+            if part in {"matches", "exists_one", "exists", "filter"}:
                 break
             if part == "metadata" and "spec" in node["properties"]:
                 assert path.startswith(".metadata.name"), path
@@ -292,6 +518,59 @@ def test_any_tenant_is_judged_alike(name: str, new: Json, old: Json | None) -> N
 def test_any_provider_is_judged_alike(name: str, new: Json, old: Json | None) -> None:
     """No Provider is accepted here and refused there."""
     assert by_operator("Provider", name, new, old) == by_server("Provider", name, new, old)
+
+
+weights = st.fixed_dictionaries({"setWeight": st.integers(1, 100)})
+steps = st.lists(
+    st.one_of(weights, st.sampled_from([{}, {"pause": {}}, ANALYSIS, {"pause": {}, "setWeight": 1}])),
+    min_size=1,
+    max_size=5,
+)
+workflows = some(
+    tenantRef=st.fixed_dictionaries({"name": labels}),
+    definition=st.dictionaries(labels, st.none() | integers | st.text(max_size=3), max_size=2),
+    definitionFrom=st.just(FROM["definitionFrom"]),
+    release=some(
+        strategy=some(
+            type=st.sampled_from(["AllAtOnce", "Canary", "Manual"]), canary=st.fixed_dictionaries({"steps": steps})
+        ),
+        autoRollback=some(
+            enabled=st.booleans(), window=durations, minRuns=st.just(1), maxFailureRatePercent=st.just(1)
+        ),
+        pin=some(revision=st.just(1), contentHash=st.just(HASH), tag=labels),
+        tags=st.lists(st.sampled_from(["a", "b.c", "latest", "stable"]), max_size=3, unique=True),
+    ),
+)
+
+
+@given(workflows, st.none() | workflows)
+def test_any_workflow_is_judged_alike(new: Json, old: Json | None) -> None:
+    """No Workflow is accepted here and refused there."""
+    assert by_operator("Workflow", "a", new, old) == by_server("Workflow", "a", new, old)
+
+
+decisions = st.fixed_dictionaries(
+    {
+        "workflowRef": st.just({"name": "a"}),
+        "action": st.sampled_from(ACTIONS),
+        "actor": st.just("ann"),
+        "requestId": st.just("1"),
+    },
+    optional={
+        "revision": some(number=st.integers(1, 9), contentHash=st.just(HASH), tag=labels, previous=st.just(True)),
+        "reason": st.text("ab", max_size=2),
+        "tag": st.sampled_from(["a", "b.c", "latest", "stable"]),
+        "item": labels,
+        "full": st.booleans(),
+        "force": st.booleans(),
+    },
+)
+
+
+@given(decisions, st.none() | decisions)
+def test_any_decision_is_judged_alike(new: Json, old: Json | None) -> None:
+    """No decision is accepted here and refused there."""
+    assert by_operator("WorkflowDecision", "a", new, old) == by_server("WorkflowDecision", "a", new, old)
 
 
 @given(durations)

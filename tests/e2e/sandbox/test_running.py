@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,13 +127,20 @@ def test_what_is_owned_goes_with_its_owner(box: Sandbox) -> None:
 
 
 def test_the_api_server_comes_back_on_its_port(box: Sandbox) -> None:
-    """A fault test takes it away, cleanly or not, and clients find it again under the same address."""
+    """A fault test takes it away, cleanly or not, and clients find it again under the same address.
+
+    A passer-by that has the port for a moment does not send them elsewhere.
+    """
     plane = box.control_plane()
     url, before = plane.url, pids(box)
     shell(box, "kubectl create namespace survivor")
     plane.stop_api_server(with_signal=signal.SIGKILL)
     assert not plane.answers("/readyz")
+    passer_by = socket.create_server(("127.0.0.1", int(url.rpartition(":")[2])))
+    leaving = threading.Timer(2.0, passer_by.close)
+    leaving.start()
     plane.restart_api_server()
+    leaving.join()
     assert plane.url == url
     assert pids(box)["etcd"] == before["etcd"]
     shell(box, "kubectl get namespace survivor; kubectl delete namespace survivor")

@@ -52,7 +52,7 @@ def _of(folder: Path) -> list[psutil.Process]:
 def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     running: tuple[subprocess.Popen[str], Path], tmp_path: Path
 ) -> None:
-    """The sample story runs to its end, and Ctrl-C leaves no process behind."""
+    """The sample story runs to its end: waiting, renaming, versions, a rollback that lasts; Ctrl-C leaves no process behind."""
     process, printed = running
     eventually(
         lambda: (printed.read_text(), process.poll()),
@@ -62,13 +62,33 @@ def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     text = printed.read_text()
     assert process.poll() is None, text
     told = re.findall(
-        r"^\d\d:\d\d:\d\d +(?:Provider|Tenant) +(\S+) +(True|False|Unknown|Deleting|gone) *(\S*)", text, re.MULTILINE
+        r"^\d\d:\d\d:\d\d +(?:Provider|Tenant|Workflow|Decision) +(\S+) +(True|False|Unknown|Deleting|gone) *(\S*)",
+        text,
+        re.MULTILINE,
     )
     assert ("vms", "Unknown", "TenantNotFound") in told
     assert ("victoriametrics", "Unknown", "ExternalNameConflict") in told
     assert ("vms", "gone", "") in told
-    assert told[-1] == ("victoriametrics", "True", "Ready")
-    assert not [line for line in told if line[1] == "False"]
+    assert [line for line in told if line[0] == "high-cpu"] == [
+        ("high-cpu", "Unknown", "ProvidersNotReady"),
+        ("high-cpu", "True", "Ready"),
+        ("high-cpu", "False", "SchemaError"),
+        ("high-cpu", "True", "Ready"),
+        ("high-cpu", "True", "RolledBack"),
+        ("high-cpu", "True", "Ready"),
+    ]
+    assert [line for line in told if line[1] == "False"] == [("high-cpu", "False", "SchemaError")]
+    assert ("high-cpu-back", "True", "Done") in told
+    told_of_versions = [
+        "v1 active\n",
+        "v1 active, v2 broken. ",
+        "v3 active\n",
+        "consts changed (limit: 80 → 8)\n",
+        " is held back by admin (Version 3 wakes somebody every minute). v1 ",
+        "v4 active\n",
+    ]
+    places = [text.index(words) for words in told_of_versions]
+    assert places == sorted(places)
     process.send_signal(signal.SIGINT)
     process.wait(60)
     eventually(lambda: _of(tmp_path / "sandbox"), lambda left: not left, "end of every process")

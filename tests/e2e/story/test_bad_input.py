@@ -12,15 +12,6 @@ pytestmark = pytest.mark.e2e
 CANARY = "canary-7f3a9c51d2"
 
 
-@pytest.fixture
-def team(operate: Operate, kube: Kube) -> str:
-    """A Ready Tenant, and an operator."""
-    operate()
-    kube.create(tenant("team"))
-    kube.await_ready(tenant("team"))
-    return "team"
-
-
 def test_unknown_type_names_the_likely_one(team: str, kube: Kube, namespace: str, database: Database) -> None:
     """A misspelt type is refused with the likely name, and is Ready after the object is made anew with it."""
     vm = provider("vm", namespace, team, "victoriametric")

@@ -10,15 +10,6 @@ from e2e.conftest import Operate
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def team(operate: Operate, kube: Kube) -> str:
-    """A Ready Tenant, and an operator."""
-    operate()
-    kube.create(tenant("team"))
-    kube.await_ready(tenant("team"))
-    return "team"
-
-
 def test_tenant_is_held_then_released(team: str, kube: Kube, namespace: str, database: Database) -> None:
     """A deleted Tenant stays while Providers need it, says how many, keeps serving, and goes by itself after the last."""
     things = [provider(name, namespace, team) for name in ("a", "b")]

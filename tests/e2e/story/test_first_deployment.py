@@ -115,9 +115,11 @@ def test_two_operators_at_once_start_once(operate: Operate, kube: Kube, database
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("server_side", [True, False], ids=["server-side", "client-side"])
 def test_git_takes_the_default_tenant_over(operate: Operate, kube: Kube, server_side: bool) -> None:
-    """A manifest named `keep` from Git, applied either way, meets no conflict and no further write of ours."""
-    operate()
-    operate()
+    """A manifest named `keep` from Git, applied either way, meets no conflict and no further write of ours.
+
+    After ten quiet minutes leader and standby still take their watches for alive.
+    """
+    replicas = [operate(), operate()]
     manifest = tenant("keep", displayName="Platform team", deletionPolicy="Orphan")
     kube.await_ready(manifest)
     text = __import__("yaml").safe_dump(manifest)
@@ -135,6 +137,7 @@ def test_git_takes_the_default_tenant_over(operate: Operate, kube: Kube, server_
         m["manager"]: m["fieldsV1"] for m in after.raw["metadata"]["managedFields"] if m["manager"] == "keep-operator"
     }
     assert "f:spec" not in managers.get("keep-operator", {})
+    assert [operator.page("/healthz") for operator in replicas] == [(200, "ok")] * 2
 
 
 def test_credentials_are_waited_for(operate: Operate, kube: Kube, namespace: str) -> None:

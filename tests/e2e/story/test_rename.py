@@ -2,19 +2,9 @@
 
 import pytest
 
-from e2e.cluster import Database, Kube, eventually, provider, tenant
-from e2e.conftest import Operate
+from e2e.cluster import Database, Kube, eventually, provider
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def team(operate: Operate, kube: Kube) -> str:
-    """A Ready Tenant, and an operator."""
-    operate()
-    kube.create(tenant("team"))
-    kube.await_ready(tenant("team"))
-    return "team"
 
 
 def test_in_place(team: str, kube: Kube, namespace: str, database: Database) -> None:

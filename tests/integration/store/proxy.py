@@ -1,4 +1,4 @@
-"""A network between the store and its database that can be cut, go silent, or speak for itself."""
+"""A network before a server, the database as a rule, that can be cut, go silent, or speak for itself."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Proxy:
-    """Passes bytes on between its clients and the database of ``url``, as long as it is told to."""
+    """Passes bytes on between its clients and the server of ``upstream``, as long as it is told to."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -19,6 +19,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._forget: set[asyncio.Event] = set()
+        self._severed = False
 
     @property
     def url(self) -> str:
@@ -45,6 +46,15 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def sever(self) -> None:
+        """End every connection, and each later one at once, until it is mended."""
+        self._severed = True
+        self.cut()
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._severed = False
+
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
         self.connections += 1
@@ -52,6 +62,8 @@ class Proxy:
         self._forget.add(silenced)
         there_reader, there_writer = await self._open()
         self._writers |= {writer, there_writer}
+        if self._severed:
+            self.cut()
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass(reader, there_writer, silenced))

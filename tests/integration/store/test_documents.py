@@ -2,19 +2,22 @@
 
 import json
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from integration.store import samples
 from keep_operator.domain.provider import Content
 from keep_operator.errors import Refused
 from keep_operator.store import documents, providers
 from keep_operator.store import engine as database
+from keep_operator.store.connection import Connection
+from keep_operator.store.engine import Engine
 
 pytestmark = pytest.mark.integration
 
@@ -59,20 +62,32 @@ def alike(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
+class _ThinkAgain(Exception):
+    """Ends a transaction that shall leave nothing behind."""
+
+
+@asynccontextmanager
+async def undone(engine: Engine) -> AsyncIterator[Connection]:
+    """A transaction that is rolled back at the end."""
+    with suppress(_ThinkAgain):
+        async with database.transaction(engine) as conn:
+            yield conn
+            raise _ThinkAgain
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(config=CONFIGS)
 @example(config=TRAPS)
-async def test_a_config_comes_back_as_it_went(engine: AsyncEngine, config: dict[str, Any]) -> None:
+async def test_a_config_comes_back_as_it_went(engine: Engine, config: dict[str, Any]) -> None:
     """Whatever a config holds, the row equals the spec after the write: no endless update, no false Ready."""
     content = Content(config, None, "hash")
-    async with database.borrow(engine, database.BORROW_LIMIT) as conn, conn.begin() as undone:
+    async with undone(engine) as conn:
         await conn.execute(text("INSERT INTO keep_operator.tenant (id, display_name) VALUES ('keep', 'Keep')"))
         record = samples.provider_record(holding=content)
         assert record.owner is not None
         await providers.insert(conn, record, actor="x")
         own, _ = await providers.observe(conn, samples.CLUSTER, record.owner.uid, None, None)
         again = await providers.update(conn, record.id, record.owner, external_name="vms", content=content, actor="x")
-        await undone.rollback()
     assert own == record
     assert alike(own.content.config, config)
     assert again is False
@@ -90,7 +105,7 @@ def test_the_text_depends_on_the_meaning_only(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [(1, 1.0), (1, True), (0, False), (0.0, -0.0), (1e23, 10**23), ("1", 1), (None, "null")]
 )
-async def test_what_python_takes_for_equal_is_told_apart(engine: AsyncEngine, before: Any, after: Any) -> None:
+async def test_what_python_takes_for_equal_is_told_apart(engine: Engine, before: Any, after: Any) -> None:
     """`1` changed to `true` in the spec is a change, and is written once."""
     await samples.have_tenant(engine)
     record = await samples.have_provider(engine, samples.provider_record(holding=samples.content({"x": before})))
@@ -119,7 +134,7 @@ async def test_what_python_takes_for_equal_is_told_apart(engine: AsyncEngine, be
     ],
     ids=["endless number", "number beyond floats", "deep nest"],
 )
-async def test_what_other_hands_wrote_can_be_read_and_corrected(engine: AsyncEngine, written: str) -> None:
+async def test_what_other_hands_wrote_can_be_read_and_corrected(engine: Engine, written: str) -> None:
     """A row spoilt in psql does not stop its Provider: it is read, differs, and is put right."""
     await samples.have_tenant(engine)
     record = await samples.have_provider(engine)
@@ -138,7 +153,7 @@ async def test_what_other_hands_wrote_can_be_read_and_corrected(engine: AsyncEng
     assert await samples.own_record(engine, record.owner) == record
 
 
-async def test_the_same_in_another_spelling_is_no_change(engine: AsyncEngine) -> None:
+async def test_the_same_in_another_spelling_is_no_change(engine: Engine) -> None:
     """Spaces, order and doubled keys of other hands are not worth a write."""
     await samples.have_tenant(engine)
     record = await samples.have_provider(engine, samples.provider_record(holding=samples.content({"a": 1, "b": 2})))
@@ -153,7 +168,7 @@ async def test_the_same_in_another_spelling_is_no_change(engine: AsyncEngine) ->
         )
 
 
-async def test_a_config_of_a_megabyte_is_stored(engine: AsyncEngine) -> None:
+async def test_a_config_of_a_megabyte_is_stored(engine: Engine) -> None:
     """What the API server takes, the database takes."""
     await samples.have_tenant(engine)
     record = samples.provider_record(holding=samples.content({"blob": "é" * 500_000}))

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integration.store import databases, samples
+import databases
+from integration.store import samples
 from integration.store.proxy import Proxy, proxied
 from keep_operator.errors import Refused, Unavailable
 from keep_operator.sandbox import postgres
 from keep_operator.sandbox.postgres import Server
 from keep_operator.store import engine as database
 from keep_operator.store import schema
+from keep_operator.store.engine import Engine
 
 pytestmark = pytest.mark.integration
 
@@ -27,13 +28,13 @@ NEVER_HANGS_S = 20.0
 ONE = text("SELECT 1")
 
 
-async def asked(engine: AsyncEngine) -> Any:
+async def asked(engine: Engine) -> Any:
     """The answer to the simplest of looks."""
     async with database.look(engine) as conn:
         return await conn.scalar(ONE)
 
 
-async def backends(engine: AsyncEngine) -> set[int]:
+async def backends(engine: Engine) -> set[int]:
     """The server's processes that serve this engine's connections, all of them opened."""
     size = database.pool(engine).size
     together = asyncio.Barrier(size)
@@ -55,7 +56,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def far_engine(proxy: Proxy) -> AsyncIterator[AsyncEngine]:
+async def far_engine(proxy: Proxy) -> AsyncIterator[Engine]:
     """The store behind that network."""
     connected = database.connect(f"{proxy.url}?connect_timeout=2", application_name="test", pool_size=4)
     yield connected
@@ -84,7 +85,7 @@ def own_url(own_server: Server) -> Iterator[str]:
         yield url
 
 
-async def test_a_look_cannot_write(engine: AsyncEngine) -> None:
+async def test_a_look_cannot_write(engine: Engine) -> None:
     """What only looks can break nothing, whatever its author thought: the database refuses."""
     with pytest.raises(Unavailable):
         async with database.look(engine) as conn:
@@ -108,7 +109,7 @@ async def test_a_connection_that_looked_can_write_afterwards(database_url: str) 
         await single.dispose()
 
 
-async def test_an_exception_rolls_back(engine: AsyncEngine) -> None:
+async def test_an_exception_rolls_back(engine: Engine) -> None:
     """A row and its ledger entry come together or not at all."""
 
     async def think_again() -> None:
@@ -122,7 +123,7 @@ async def test_an_exception_rolls_back(engine: AsyncEngine) -> None:
         assert await conn.scalar(text("SELECT count(*) FROM keep_operator.tenant")) == 0
 
 
-async def test_a_session_is_set_up_for_us(engine: AsyncEngine) -> None:
+async def test_a_session_is_set_up_for_us(engine: Engine) -> None:
     """Times are in UTC, waits are bounded by the server too, and a DBA sees who it is."""
     names = ("TimeZone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "search_path")
     async with database.look(engine) as conn:
@@ -132,7 +133,7 @@ async def test_a_session_is_set_up_for_us(engine: AsyncEngine) -> None:
     assert seen_as == "test"
 
 
-async def test_statements_and_transactions_are_counted(engine: AsyncEngine) -> None:
+async def test_statements_and_transactions_are_counted(engine: Engine) -> None:
     """Metrics and write budgets rest on these numbers."""
     counted = database.queries(engine)
     assert (counted.statements, counted.transactions) == (0, 0)
@@ -144,7 +145,7 @@ async def test_statements_and_transactions_are_counted(engine: AsyncEngine) -> N
     assert (counted.statements, counted.transactions) == (3, 1)
 
 
-async def test_the_pool_tells_how_it_stands(engine: AsyncEngine) -> None:
+async def test_the_pool_tells_how_it_stands(engine: Engine) -> None:
     """The metrics of the pool are what is really open."""
     assert database.pool(engine) == database.Pool(size=8, in_use=0, idle=0)
     async with database.look(engine):
@@ -152,7 +153,7 @@ async def test_the_pool_tells_how_it_stands(engine: AsyncEngine) -> None:
     assert database.pool(engine) == database.Pool(size=8, in_use=0, idle=1)
 
 
-async def test_more_work_than_connections_is_done_in_turn(engine: AsyncEngine) -> None:
+async def test_more_work_than_connections_is_done_in_turn(engine: Engine) -> None:
     """Fifty looks at once on eight connections all get their answer."""
     assert await asyncio.gather(*(asked(engine) for _ in range(50))) == [1] * 50
     assert database.pool(engine).idle <= 8
@@ -238,7 +239,7 @@ async def test_a_stop_in_the_middle_of_a_transaction_loses_it_whole(own_server: 
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_silent_server_does_not_hold_a_worker(proxy: Proxy, far_engine: AsyncEngine) -> None:
+async def test_a_silent_server_does_not_hold_a_worker(proxy: Proxy, far_engine: Engine) -> None:
     """The node of the database is frozen in the middle of a statement: the worker is free after the limit."""
     await backends(far_engine)
     proxy.freeze()
@@ -254,7 +255,7 @@ async def test_a_silent_server_does_not_hold_a_worker(proxy: Proxy, far_engine: 
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_server_that_falls_silent_at_the_commit(proxy: Proxy, far_engine: AsyncEngine) -> None:
+async def test_a_server_that_falls_silent_at_the_commit(proxy: Proxy, far_engine: Engine) -> None:
     """Whether it was committed is unknown: Unavailable, and the next look tells."""
 
     async def change() -> None:
@@ -284,7 +285,7 @@ async def test_a_server_that_is_silent_at_the_door(proxy: Proxy) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_connection_forgotten_by_the_network_is_replaced(
-    proxy: Proxy, far_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, far_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A firewall dropped the idle connections without a word: the next look finds out, and works on a new one."""
     await backends(far_engine)
@@ -296,7 +297,7 @@ async def test_a_connection_forgotten_by_the_network_is_replaced(
     assert proxy.connections > opened
 
 
-async def test_a_cut_in_the_middle_is_unavailable_and_then_over(proxy: Proxy, far_engine: AsyncEngine) -> None:
+async def test_a_cut_in_the_middle_is_unavailable_and_then_over(proxy: Proxy, far_engine: Engine) -> None:
     """A load balancer resets the connections: who was in the middle tries again, the others see nothing."""
 
     async def change() -> None:
@@ -311,7 +312,7 @@ async def test_a_cut_in_the_middle_is_unavailable_and_then_over(proxy: Proxy, fa
     assert await asyncio.gather(*(asked(far_engine) for _ in range(8))) == [1] * 8
 
 
-async def test_a_worker_that_is_stopped_gives_its_locks_back(engine: AsyncEngine) -> None:
+async def test_a_worker_that_is_stopped_gives_its_locks_back(engine: Engine) -> None:
     """The operator shuts down while a worker waits for a row: nothing stays locked, no connection is lost."""
     await samples.have_tenant(engine)
     change = text("UPDATE keep_operator.tenant SET display_name = 'x'")
@@ -337,8 +338,28 @@ async def test_a_worker_that_is_stopped_gives_its_locks_back(engine: AsyncEngine
     assert database.pool(engine).in_use == 0
 
 
+async def test_a_worker_that_is_stopped_between_two_statements_leaves_nothing(engine: Engine) -> None:
+    """The operator shuts down between a change and its commit: it is undone, and nobody inherits the open transaction."""
+    changed = asyncio.Event()
+
+    async def change_and_stay() -> None:
+        async with database.transaction(engine) as conn:
+            await conn.execute(text("INSERT INTO keep_operator.tenant (id, display_name) VALUES ('x', 'x')"))
+            changed.set()
+            await asyncio.Event().wait()
+
+    worker = asyncio.create_task(change_and_stay())
+    await changed.wait()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    assert database.pool(engine) == database.Pool(size=8, in_use=0, idle=0)
+    async with database.look(engine) as conn:
+        assert await conn.scalar(text("SELECT count(*) FROM keep_operator.tenant")) == 0
+
+
 @pytest.mark.usefixtures("impatient")
-async def test_a_worker_can_be_stopped_while_the_server_is_silent(proxy: Proxy, far_engine: AsyncEngine) -> None:
+async def test_a_worker_can_be_stopped_while_the_server_is_silent(proxy: Proxy, far_engine: Engine) -> None:
     """Shutting down does not wait for a database that does not answer."""
     await backends(far_engine)
     proxy.freeze()
@@ -382,9 +403,8 @@ async def test_what_the_url_says_prevails(database_url: str) -> None:
     """Who sets a libpq option in the URL gets it."""
     engine = database.connect(f"{database_url}?keepalives_idle=77", application_name="test")
     try:
-        async with database.borrow(engine, timedelta(seconds=5)) as conn:
-            driver: Any = (await conn.get_raw_connection()).driver_connection
-            parameters = driver.info.get_parameters()
+        async with database.look(engine) as conn:
+            parameters = conn.driver.info.get_parameters()
         assert parameters["keepalives_idle"] == "77"
         assert parameters["tcp_user_timeout"] == "25000"
     finally:

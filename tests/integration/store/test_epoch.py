@@ -4,44 +4,44 @@ import asyncio
 
 import pytest
 from sqlalchemy import select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keep_operator.errors import Conflict, Unavailable
 from keep_operator.store import engine as database
 from keep_operator.store import installation
+from keep_operator.store.engine import Engine
 from keep_operator.store.tables import INSTALLATION
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)
-async def _installed(engine: AsyncEngine) -> None:
+async def _installed(engine: Engine) -> None:
     """A start of the operator has made its row."""
     async with database.transaction(engine) as conn:
         await installation.cluster_id(conn, "here")
 
 
-async def claim(engine: AsyncEngine, epoch: int) -> int | None:
+async def claim(engine: Engine, epoch: int) -> int | None:
     """What a replica does that has won the Lease."""
     async with database.transaction(engine) as conn:
         return await installation.claim(conn, epoch)
 
 
-async def write(engine: AsyncEngine, epoch: int, what: str) -> None:
+async def write(engine: Engine, epoch: int, what: str) -> None:
     """A write of the leader of that epoch; it changes something that the test can see."""
     async with database.transaction(engine) as conn:
         await installation.guard(conn, epoch)
         await conn.execute(update(INSTALLATION).values(cluster_id=what))
 
 
-async def stored(engine: AsyncEngine) -> tuple[int, str]:
+async def stored(engine: Engine) -> tuple[int, str]:
     """The epoch and the last write."""
     async with database.look(engine) as conn:
         row = (await conn.execute(select(INSTALLATION.c.leader_epoch, INSTALLATION.c.cluster_id))).one()
     return row.leader_epoch, row.cluster_id
 
 
-async def test_an_epoch_only_grows(engine: AsyncEngine) -> None:
+async def test_an_epoch_only_grows(engine: Engine) -> None:
     """A lower or equal claim changes nothing, and says what stands there: who gets it lifts the Lease's count."""
     assert await claim(engine, 3) is None
     assert await claim(engine, 3) == 3
@@ -50,7 +50,7 @@ async def test_an_epoch_only_grows(engine: AsyncEngine) -> None:
     assert (await stored(engine))[0] == 7
 
 
-async def test_only_the_epoch_that_was_claimed_last_writes(engine: AsyncEngine) -> None:
+async def test_only_the_epoch_that_was_claimed_last_writes(engine: Engine) -> None:
     """A deposed leader's write finds no place, nor does that of a leader which has not claimed yet."""
     await claim(engine, 4)
     await write(engine, 4, "by 4")
@@ -61,7 +61,7 @@ async def test_only_the_epoch_that_was_claimed_last_writes(engine: AsyncEngine) 
     assert await stored(engine) == (5, "by 4")
 
 
-async def test_a_successor_waits_for_the_write_that_is_under_way(engine: AsyncEngine) -> None:
+async def test_a_successor_waits_for_the_write_that_is_under_way(engine: Engine) -> None:
     """What the old leader has begun is seen by the new one or never was: the claim ends after that transaction."""
     await claim(engine, 1)
     async with database.transaction(engine) as conn:
@@ -77,7 +77,7 @@ async def test_a_successor_waits_for_the_write_that_is_under_way(engine: AsyncEn
         await write(engine, 1, "late")
 
 
-async def test_a_write_that_begins_while_a_claim_is_under_way_is_refused(engine: AsyncEngine) -> None:
+async def test_a_write_that_begins_while_a_claim_is_under_way_is_refused(engine: Engine) -> None:
     """The old leader's write waits for the claim, and then finds that its time is over."""
     await claim(engine, 1)
     async with database.transaction(engine) as conn:
@@ -89,7 +89,7 @@ async def test_a_write_that_begins_while_a_claim_is_under_way_is_refused(engine:
     assert await stored(engine) == (2, "here")
 
 
-async def test_a_claim_that_is_rolled_back_deposes_nobody(engine: AsyncEngine) -> None:
+async def test_a_claim_that_is_rolled_back_deposes_nobody(engine: Engine) -> None:
     """The new leader dies before its claim is committed: the old one, if it still leads, goes on."""
     await claim(engine, 1)
 
@@ -104,7 +104,7 @@ async def test_a_claim_that_is_rolled_back_deposes_nobody(engine: AsyncEngine) -
     assert await stored(engine) == (1, "by 1")
 
 
-async def test_a_claim_does_not_wait_for_ever(engine: AsyncEngine) -> None:
+async def test_a_claim_does_not_wait_for_ever(engine: Engine) -> None:
     """The old leader hangs in the middle of a write: the claim ends with an error that another try can heal."""
     await claim(engine, 1)
     async with database.transaction(engine) as conn:
@@ -114,7 +114,7 @@ async def test_a_claim_does_not_wait_for_ever(engine: AsyncEngine) -> None:
     assert await claim(engine, 2) is None
 
 
-async def test_twenty_claims_at_once(engine: AsyncEngine) -> None:
+async def test_twenty_claims_at_once(engine: Engine) -> None:
     """In whatever order they come: the highest stands, each one was told, and nobody was let in twice."""
     outcomes = await asyncio.gather(*(claim(engine, epoch) for epoch in [*range(1, 11), *range(10, 0, -1)]))
     assert (await stored(engine))[0] == 10
@@ -123,7 +123,7 @@ async def test_twenty_claims_at_once(engine: AsyncEngine) -> None:
         assert outcome is None or outcome >= epoch
 
 
-async def test_the_leaders_own_writes_do_not_wait_for_each_other(engine: AsyncEngine) -> None:
+async def test_the_leaders_own_writes_do_not_wait_for_each_other(engine: Engine) -> None:
     """All workers write at once: the guard is shared."""
     await claim(engine, 1)
     inside = asyncio.Barrier(4)
@@ -137,7 +137,7 @@ async def test_the_leaders_own_writes_do_not_wait_for_each_other(engine: AsyncEn
         await asyncio.gather(*(work() for _ in range(4)))
 
 
-async def test_what_the_fence_costs(engine: AsyncEngine) -> None:
+async def test_what_the_fence_costs(engine: Engine) -> None:
     """One statement a write transaction, one to claim (P-3)."""
     before = database.queries(engine).statements
     await claim(engine, 1)
@@ -147,7 +147,7 @@ async def test_what_the_fence_costs(engine: AsyncEngine) -> None:
     assert database.queries(engine).statements == before + 2
 
 
-async def test_a_restored_older_database_lets_no_old_leader_in(engine: AsyncEngine) -> None:
+async def test_a_restored_older_database_lets_no_old_leader_in(engine: Engine) -> None:
     """After a restore the epoch stands lower: the leader of before writes nothing until it has claimed anew."""
     await claim(engine, 9)
     async with database.transaction(engine) as conn:
@@ -158,7 +158,7 @@ async def test_a_restored_older_database_lets_no_old_leader_in(engine: AsyncEngi
     await write(engine, 9, "by 9")
 
 
-async def _until_somebody_waits(engine: AsyncEngine) -> None:
+async def _until_somebody_waits(engine: Engine) -> None:
     """Until another session of this database waits for a lock."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -7,48 +7,49 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integration.store import samples
 from keep_operator.domain.provider import Content, Record
 from keep_operator.errors import Conflict, Waiting
 from keep_operator.store import engine as database
 from keep_operator.store import providers, tenants
+from keep_operator.store.connection import Connection
+from keep_operator.store.engine import Engine
 
 pytestmark = pytest.mark.integration
 
 VMS = samples.owner("vms")
 VICTORIA = samples.owner("victoriametrics")
 
-Work = Callable[[AsyncConnection], Awaitable[Any]]
+Work = Callable[[Connection], Awaitable[Any]]
 
 
 @pytest.fixture
-async def record(engine: AsyncEngine) -> Record:
+async def record(engine: Engine) -> Record:
     """The record of Provider monitoring/vms in tenant keep."""
     await samples.have_tenant(engine)
     return await samples.have_provider(engine)
 
 
-async def done(engine: AsyncEngine, work: Work) -> Any:
+async def done(engine: Engine, work: Work) -> Any:
     """Do it in a transaction of its own."""
     async with database.transaction(engine) as conn:
         return await work(conn)
 
 
-async def rows(engine: AsyncEngine) -> int:
+async def rows(engine: Engine) -> int:
     """How many provider rows there are."""
     async with database.look(engine) as conn:
         return int(await conn.scalar(text("SELECT count(*) FROM keep_operator.provider")) or 0)
 
 
-async def last_entry(engine: AsyncEngine) -> tuple[str, Any]:
+async def last_entry(engine: Engine) -> tuple[str, Any]:
     """The newest entry's action and details."""
     entry = (await samples.entries(engine))[-1]
     return entry.action, entry.details
 
 
-async def test_a_record_is_read_as_it_was_written(engine: AsyncEngine) -> None:
+async def test_a_record_is_read_as_it_was_written(engine: Engine) -> None:
     """What stands in the spec is what stands in the database."""
     await samples.have_tenant(engine)
     declared = samples.provider_record(
@@ -60,7 +61,7 @@ async def test_a_record_is_read_as_it_was_written(engine: AsyncEngine) -> None:
     assert await samples.own_record(engine, VMS) == declared
 
 
-async def test_what_it_has_and_what_it_wants_are_seen_at_once(engine: AsyncEngine, record: Record) -> None:
+async def test_what_it_has_and_what_it_wants_are_seen_at_once(engine: Engine, record: Record) -> None:
     """One question tells apart: mine, somebody's, nobody's; and a tenant that is not known yet asks for its own only."""
     other = await samples.have_provider(engine, samples.provider_record("victoriametrics"))
 
@@ -78,7 +79,7 @@ async def test_what_it_has_and_what_it_wants_are_seen_at_once(engine: AsyncEngin
         assert await providers.observe(conn, "cluster-b", "uid-vms", "keep", "free") == (None, None)
 
 
-async def test_an_orphan_is_nobodys(engine: AsyncEngine, record: Record) -> None:
+async def test_an_orphan_is_nobodys(engine: Engine, record: Record) -> None:
     """`deletionPolicy: Orphan` leaves the row and clears the marker (A-GC-2)."""
     await done(engine, lambda conn: providers.orphan(conn, record.id, VMS, actor=samples.ACTOR))
     assert await samples.own_record(engine, VMS) is None
@@ -86,7 +87,7 @@ async def test_an_orphan_is_nobodys(engine: AsyncEngine, record: Record) -> None
     assert await samples.actions(engine) == ["Created", "Orphaned"]
 
 
-async def test_nothing_changed_means_nothing_written(engine: AsyncEngine, record: Record) -> None:
+async def test_nothing_changed_means_nothing_written(engine: Engine, record: Record) -> None:
     """At rest there is no UPDATE and no ledger entry, however often it is asked (A-DR-2)."""
     counted = database.queries(engine)
     config = {"b": 1, "a": {"d": 1.5, "c": None}}
@@ -111,7 +112,7 @@ async def test_nothing_changed_means_nothing_written(engine: AsyncEngine, record
     assert await samples.entries(engine) == entries
 
 
-async def test_a_change_names_the_fields_and_not_the_values(engine: AsyncEngine, record: Record) -> None:
+async def test_a_change_names_the_fields_and_not_the_values(engine: Engine, record: Record) -> None:
     """The ledger tells what was changed without repeating what is in it."""
     declared = Content({"url": "http://new", "added": 1}, True, "hash-2")
     changed = await done(
@@ -119,16 +120,16 @@ async def test_a_change_names_the_fields_and_not_the_values(engine: AsyncEngine,
         lambda conn: providers.update(conn, record.id, VMS, external_name="vms", content=declared, actor="ann"),
     )
     assert changed is True
-    assert await samples.own_record(engine, VMS) == dataclasses.replace(record, content=declared)
+    assert await samples.own_record(engine, VMS) == samples.summed(dataclasses.replace(record, content=declared))
     entry = (await samples.entries(engine))[-1]
     assert (entry.action, entry.actor, entry.key.path, entry.uid) == ("Updated", "ann", "monitoring/vms", "uid-vms")
     assert entry.details == {
         "id": str(record.id),
-        "fields": ["config.added", "config.url", "pullingEnabled", "configHash"],
+        "fields": ["config.added", "config.url", "configHash", "pullingEnabled"],
     }
 
 
-async def test_a_rotated_secret_is_a_change_of_the_hash_only(engine: AsyncEngine, record: Record) -> None:
+async def test_a_rotated_secret_is_a_change_of_the_hash_only(engine: Engine, record: Record) -> None:
     """A new password in the Secret shows in the ledger as what it is."""
     rotated = dataclasses.replace(record.content, config_hash="after-rotation")
     await done(
@@ -138,7 +139,7 @@ async def test_a_rotated_secret_is_a_change_of_the_hash_only(engine: AsyncEngine
     assert await last_entry(engine) == ("Updated", {"id": str(record.id), "fields": ["configHash"]})
 
 
-async def test_an_unset_field_is_unmanaged(engine: AsyncEngine, record: Record) -> None:
+async def test_an_unset_field_is_unmanaged(engine: Engine, record: Record) -> None:
     """`pullingEnabled` that is taken out of the spec keeps its value; it is never reset to a default (A-DR-3)."""
 
     async def declare(pulling_enabled: bool | None) -> Any:
@@ -157,7 +158,7 @@ async def test_an_unset_field_is_unmanaged(engine: AsyncEngine, record: Record) 
     assert own.content.pulling_enabled is False
 
 
-async def test_a_rename_keeps_the_id(engine: AsyncEngine, record: Record) -> None:
+async def test_a_rename_keeps_the_id(engine: Engine, record: Record) -> None:
     """`externalName` changed in place: the same record under another name, the old name is free (A-GC-3)."""
     await done(
         engine,
@@ -166,12 +167,12 @@ async def test_a_rename_keeps_the_id(engine: AsyncEngine, record: Record) -> Non
         ),
     )
     renamed = await samples.own_record(engine, VMS)
-    assert renamed == dataclasses.replace(record, external_name="victoriametrics")
+    assert renamed == samples.summed(dataclasses.replace(record, external_name="victoriametrics"))
     assert await samples.holder(engine, "vms") is None
     assert await last_entry(engine) == ("Renamed", {"id": str(record.id), "from": "vms", "to": "victoriametrics"})
 
 
-async def test_a_rename_with_a_change_is_two_entries_of_one_write(engine: AsyncEngine, record: Record) -> None:
+async def test_a_rename_with_a_change_is_two_entries_of_one_write(engine: Engine, record: Record) -> None:
     """Both facts are told, and neither without the other."""
     await done(
         engine,
@@ -182,7 +183,7 @@ async def test_a_rename_with_a_change_is_two_entries_of_one_write(engine: AsyncE
     assert await samples.actions(engine) == ["Created", "Renamed", "Updated"]
 
 
-async def test_a_rename_to_a_taken_name_changes_nothing(engine: AsyncEngine, record: Record) -> None:
+async def test_a_rename_to_a_taken_name_changes_nothing(engine: Engine, record: Record) -> None:
     """The row keeps its name, its content and its ledger when the new name is somebody else's."""
     await samples.have_provider(engine, samples.provider_record("taken"))
     before = await samples.entries(engine)
@@ -198,7 +199,7 @@ async def test_a_rename_to_a_taken_name_changes_nothing(engine: AsyncEngine, rec
     assert await samples.entries(engine) == before
 
 
-async def test_a_handed_over_record_is_the_same_record(engine: AsyncEngine, record: Record) -> None:
+async def test_a_handed_over_record_is_the_same_record(engine: Engine, record: Record) -> None:
     """Renamed in Git: the new object goes on with the old one's record, id and content kept (A-GC-3)."""
     await done(engine, lambda conn: providers.hand_over(conn, record.id, VMS, VICTORIA, actor=samples.ACTOR))
     assert await samples.own_record(engine, VMS) is None
@@ -214,7 +215,7 @@ async def test_a_handed_over_record_is_the_same_record(engine: AsyncEngine, reco
     assert entry.details["to"]["uid"] == "uid-victoriametrics"
 
 
-async def test_an_object_that_came_back_is_reattached(engine: AsyncEngine, record: Record) -> None:
+async def test_an_object_that_came_back_is_reattached(engine: Engine, record: Record) -> None:
     """After a restore the object has a new uid: the same place, so no hand-over but a return (A-REV-8)."""
     back = samples.owner("vms", "uid-after-restore")
     await done(engine, lambda conn: providers.hand_over(conn, record.id, VMS, back, actor=samples.ACTOR))
@@ -222,7 +223,7 @@ async def test_an_object_that_came_back_is_reattached(engine: AsyncEngine, recor
     assert await samples.actions(engine) == ["Created", "Reattached"]
 
 
-async def test_a_record_is_handed_over_once(engine: AsyncEngine, record: Record) -> None:
+async def test_a_record_is_handed_over_once(engine: Engine, record: Record) -> None:
     """Two claimants reach for the record of a deleted owner at the same moment: one gets it, the other looks again."""
     claimants = [samples.owner(f"claimant-{number}") for number in range(8)]
 
@@ -237,7 +238,7 @@ async def test_a_record_is_handed_over_once(engine: AsyncEngine, record: Record)
     assert await rows(engine) == 1
 
 
-async def test_a_hand_over_that_breaks_off_leaves_the_old_owner(engine: AsyncEngine, record: Record) -> None:
+async def test_a_hand_over_that_breaks_off_leaves_the_old_owner(engine: Engine, record: Record) -> None:
     """The operator dies between the write and the commit: the record has one owner, the old one."""
 
     async def break_off() -> None:
@@ -252,7 +253,7 @@ async def test_a_hand_over_that_breaks_off_leaves_the_old_owner(engine: AsyncEng
     assert await samples.actions(engine) == ["Created"]
 
 
-async def test_a_claimant_with_a_record_of_its_own_gets_no_second(engine: AsyncEngine, record: Record) -> None:
+async def test_a_claimant_with_a_record_of_its_own_gets_no_second(engine: Engine, record: Record) -> None:
     """One object, one record."""
     await samples.have_provider(engine, samples.provider_record("victoriametrics"))
     with pytest.raises(Conflict):
@@ -260,7 +261,7 @@ async def test_a_claimant_with_a_record_of_its_own_gets_no_second(engine: AsyncE
     assert await samples.own_record(engine, VMS) == record
 
 
-async def test_an_adopted_record_can_be_put_back(engine: AsyncEngine, record: Record) -> None:
+async def test_an_adopted_record_can_be_put_back(engine: Engine, record: Record) -> None:
     """Adoption keeps the id and notes what was there before, to the last digit (A-AD-1, A-AD-2)."""
     previous = Content({"number": 1e23, "whole": 10**30, "text": "Grüße\u2028"}, True, "old")
     await done(
@@ -274,8 +275,10 @@ async def test_an_adopted_record_can_be_put_back(engine: AsyncEngine, record: Re
     await done(engine, lambda conn: providers.adopt(conn, leftover, VICTORIA, declared, actor="x"))
 
     adopted = await samples.own_record(engine, VICTORIA)
-    assert adopted == dataclasses.replace(
-        leftover, owner=VICTORIA, content=dataclasses.replace(declared, pulling_enabled=True)
+    assert adopted is not None
+    assert adopted.intact
+    assert dataclasses.replace(adopted, checksum=None) == dataclasses.replace(
+        leftover, owner=VICTORIA, content=dataclasses.replace(declared, pulling_enabled=True), checksum=None
     )
     action, details = await last_entry(engine)
     assert action == "Adopted"
@@ -287,13 +290,14 @@ async def test_an_adopted_record_can_be_put_back(engine: AsyncEngine, record: Re
             "config": previous.config,
             "pullingEnabled": True,
             "configHash": "old",
+            "deletionPolicy": "Delete",
         },
         "from": None,
     }
     assert isinstance(details["previous"]["config"]["number"], float)
 
 
-async def test_a_forced_adoption_names_whom_it_was_taken_from(engine: AsyncEngine) -> None:
+async def test_a_forced_adoption_names_whom_it_was_taken_from(engine: Engine) -> None:
     """`Force` takes a record from another cluster; the ledger knows from which."""
     await samples.have_tenant(engine)
     foreign = samples.owner("vms", "uid-there", cluster="cluster-b")
@@ -309,7 +313,7 @@ async def test_a_forced_adoption_names_whom_it_was_taken_from(engine: AsyncEngin
     }
 
 
-async def test_a_deleted_provider_leaves_nothing_but_its_history(engine: AsyncEngine, record: Record) -> None:
+async def test_a_deleted_provider_leaves_nothing_but_its_history(engine: Engine, record: Record) -> None:
     """The row is gone, the ledger remains."""
     await done(engine, lambda conn: providers.delete(conn, record.id, VMS, actor=samples.ACTOR))
     assert await rows(engine) == 0
@@ -319,7 +323,7 @@ async def test_a_deleted_provider_leaves_nothing_but_its_history(engine: AsyncEn
 
 
 STRANGER = samples.owner("stranger")
-NOT_MINE: dict[str, Callable[[AsyncConnection, Record], Awaitable[Any]]] = {
+NOT_MINE: dict[str, Callable[[Connection, Record], Awaitable[Any]]] = {
     "update": lambda conn, record: providers.update(
         conn, record.id, STRANGER, external_name="x", content=samples.content({}), actor="x"
     ),
@@ -341,7 +345,7 @@ NOT_MINE: dict[str, Callable[[AsyncConnection, Record], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("work", NOT_MINE.values(), ids=NOT_MINE)
 async def test_nobody_touches_what_is_not_his(
-    engine: AsyncEngine, record: Record, work: Callable[[AsyncConnection, Record], Awaitable[Any]]
+    engine: Engine, record: Record, work: Callable[[Connection, Record], Awaitable[Any]]
 ) -> None:
     """Only rows with our marker are ever changed or deleted (A-GC-1); a stale view is a Conflict and changes nothing."""
     with pytest.raises(Conflict):
@@ -350,7 +354,7 @@ async def test_nobody_touches_what_is_not_his(
     assert await samples.actions(engine) == ["Created"]
 
 
-async def test_twenty_at_once_make_one_row(engine: AsyncEngine) -> None:
+async def test_twenty_at_once_make_one_row(engine: Engine) -> None:
     """Twenty objects want one name on an empty database: one row, one entry, nineteen that look again."""
     await samples.have_tenant(engine)
 
@@ -363,7 +367,7 @@ async def test_twenty_at_once_make_one_row(engine: AsyncEngine) -> None:
     assert await samples.actions(engine) == ["Created"]
 
 
-async def test_the_last_provider_takes_a_waiting_tenant_along(engine: AsyncEngine) -> None:
+async def test_the_last_provider_takes_a_waiting_tenant_along(engine: Engine) -> None:
     """The Tenant was deleted first: its row stays for its providers and goes with the last of them (A-GC-8)."""
     await samples.have_tenant(engine)
     records = [await samples.have_provider(engine, samples.provider_record(f"p{number}")) for number in range(10)]
@@ -381,7 +385,7 @@ async def test_the_last_provider_takes_a_waiting_tenant_along(engine: AsyncEngin
 
 
 @pytest.mark.parametrize("round_", range(10))
-async def test_a_tenant_and_its_last_provider_go_at_the_same_moment(engine: AsyncEngine, round_: int) -> None:
+async def test_a_tenant_and_its_last_provider_go_at_the_same_moment(engine: Engine, round_: int) -> None:
     """Whoever comes second takes the row along: no tenant row is left behind for ever."""
     record = await _tenant_with_provider(engine)
     await asyncio.gather(
@@ -395,7 +399,7 @@ async def test_a_tenant_and_its_last_provider_go_at_the_same_moment(engine: Asyn
 
 
 @pytest.mark.parametrize("round_", range(10))
-async def test_a_provider_arrives_while_its_tenant_goes(engine: AsyncEngine, round_: int) -> None:
+async def test_a_provider_arrives_while_its_tenant_goes(engine: Engine, round_: int) -> None:
     """Either the row is in time and keeps the tenant, or it waits for the tenant; never a row without a tenant."""
     await samples.have_tenant(engine)
     _, arrived = await asyncio.gather(
@@ -413,12 +417,12 @@ async def test_a_provider_arrives_while_its_tenant_goes(engine: AsyncEngine, rou
         assert tenant is None
 
 
-async def _tenant_with_provider(engine: AsyncEngine) -> Record:
+async def _tenant_with_provider(engine: Engine) -> Record:
     await samples.have_tenant(engine)
     return await samples.have_provider(engine)
 
 
-BUDGETS: dict[str, tuple[int, Callable[[AsyncConnection, Record], Awaitable[Any]]]] = {
+BUDGETS: dict[str, tuple[int, Callable[[Connection, Record], Awaitable[Any]]]] = {
     "insert": (1, lambda conn, _: providers.insert(conn, samples.provider_record("new"), actor="x")),
     "no change": (
         1,
@@ -441,10 +445,10 @@ BUDGETS: dict[str, tuple[int, Callable[[AsyncConnection, Record], Awaitable[Any]
 
 @pytest.mark.parametrize(("statements", "work"), BUDGETS.values(), ids=BUDGETS)
 async def test_a_write_costs_at_most_two_statements(
-    engine: AsyncEngine,
+    engine: Engine,
     record: Record,
     statements: int,
-    work: Callable[[AsyncConnection, Record], Awaitable[Any]],
+    work: Callable[[Connection, Record], Awaitable[Any]],
 ) -> None:
     """Thousands of Providers are applied at once: what one costs is agreed."""
     counted = database.queries(engine)
@@ -453,7 +457,7 @@ async def test_a_write_costs_at_most_two_statements(
     assert (counted.statements - before[0], counted.transactions - before[1]) == (statements, 1)
 
 
-async def test_a_look_costs_one_statement(engine: AsyncEngine, record: Record) -> None:
+async def test_a_look_costs_one_statement(engine: Engine, record: Record) -> None:
     """At rest the operator does nothing but look."""
     counted = database.queries(engine)
     before = (counted.statements, counted.transactions)
@@ -462,7 +466,7 @@ async def test_a_look_costs_one_statement(engine: AsyncEngine, record: Record) -
     assert (counted.statements - before[0], counted.transactions - before[1]) == (1, 0)
 
 
-async def test_a_look_among_many_reads_by_index(engine: AsyncEngine) -> None:
+async def test_a_look_among_many_reads_by_index(engine: Engine) -> None:
     """With 20,000 rows a look still touches a handful of pages: neither of its two questions scans the table."""
     await samples.have_tenant(engine)
     async with database.transaction(engine) as conn:

@@ -16,13 +16,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from integration.store import databases, samples
+import databases
+from integration.store import samples
 from keep_operator import __version__
 from keep_operator.errors import Refused, Unavailable
 from keep_operator.store import engine as database
 from keep_operator.store import schema
+from keep_operator.store.engine import Engine
 from keep_operator.store.schema import Migration
 from keep_operator.store.tables import METADATA, SCHEMA
 
@@ -46,7 +47,7 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def connected(url: str, *, pool_size: int = 2) -> AsyncIterator[AsyncEngine]:
+async def connected(url: str, *, pool_size: int = 2) -> AsyncIterator[Engine]:
     """The store of this database."""
     engine = database.connect(url, application_name="test", pool_size=pool_size)
     try:
@@ -56,7 +57,7 @@ async def connected(url: str, *, pool_size: int = 2) -> AsyncIterator[AsyncEngin
 
 
 @pytest.fixture
-async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
+async def empty(empty_url: str) -> AsyncIterator[Engine]:
     """The store, connected to a database without our schema; one connection must do."""
     async with connected(empty_url, pool_size=1) as engine:
         yield engine
@@ -69,7 +70,7 @@ def created_url(server_url: str) -> Iterator[str]:
         yield url
 
 
-async def test_an_empty_database_is_migrated_once(empty: AsyncEngine) -> None:
+async def test_an_empty_database_is_migrated_once(empty: Engine) -> None:
     """First deployment: nothing, then the schema, then nothing more to do."""
     assert await schema.current(empty) is None
     with pytest.raises(Unavailable) as caught:
@@ -107,7 +108,7 @@ async def test_processes_that_start_together_migrate_once(empty_url: str) -> Non
 
 
 async def test_waiting_for_another_migration_ends_with_a_message(
-    empty_url: str, empty: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    empty_url: str, empty: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody holds the lock for too long: MigrationRunning, which is tried again; when he lets go, it works."""
     monkeypatch.setattr(schema, "LOCK_WAIT", timedelta(seconds=0.2))
@@ -120,7 +121,7 @@ async def test_waiting_for_another_migration_ends_with_a_message(
     assert await schema.migrate(empty) == FRESH
 
 
-async def test_a_process_that_dies_with_the_lock_does_not_keep_it(empty_url: str, empty: AsyncEngine) -> None:
+async def test_a_process_that_dies_with_the_lock_does_not_keep_it(empty_url: str, empty: Engine) -> None:
     """kill -9 in the middle of a migration: the next one begins at once, on a clean database."""
     other = await psycopg.AsyncConnection.connect(empty_url)
     await other.execute("SELECT pg_advisory_lock(%s)", [schema._ADVISORY_LOCK])
@@ -131,7 +132,7 @@ async def test_a_process_that_dies_with_the_lock_does_not_keep_it(empty_url: str
     assert await waiting == FRESH
 
 
-async def test_a_migration_that_fails_leaves_nothing(empty: AsyncEngine) -> None:
+async def test_a_migration_that_fails_leaves_nothing(empty: Engine) -> None:
     """A table of other hands is in the way: nothing is half made, and when it is gone the migration works."""
     async with database.transaction(empty) as conn:
         await conn.execute(text("CREATE SCHEMA keep_operator CREATE TABLE provider ()"))
@@ -139,15 +140,15 @@ async def test_a_migration_that_fails_leaves_nothing(empty: AsyncEngine) -> None
         await schema.migrate(empty)
     assert "DuplicateTable" in caught.value.message
     async with database.transaction(empty) as conn:
-        left = await conn.scalars(
+        left = await conn.execute(
             text("SELECT relname FROM pg_class WHERE relnamespace = 'keep_operator'::regnamespace")
         )
-        assert set(left) == {"provider"}
+        assert set(left.scalars()) == {"provider"}
         await conn.execute(text("DROP TABLE keep_operator.provider"))
     assert await schema.migrate(empty) == FRESH
 
 
-async def test_the_schema_may_be_made_by_a_dba(empty_url: str, empty: AsyncEngine) -> None:
+async def test_the_schema_may_be_made_by_a_dba(empty_url: str, empty: Engine) -> None:
     """A role that may not create schemas migrates into one that it was given; without, it is told what it lacks."""
     name = urlsplit(empty_url).path.removeprefix("/")
     take = text(f"REVOKE CREATE ON DATABASE {name} FROM CURRENT_USER")
@@ -163,7 +164,7 @@ async def test_the_schema_may_be_made_by_a_dba(empty_url: str, empty: AsyncEngin
     await samples.have_tenant(empty)
 
 
-async def made_by_newer(engine: AsyncEngine, minimum: str) -> None:
+async def made_by_newer(engine: Engine, minimum: str) -> None:
     """What a version of the future leaves: a revision that we do not know, and the oldest code that can live with it."""
     async with database.transaction(engine) as conn:
         await conn.execute(text("UPDATE keep_operator.alembic_version SET version_num = '9999'"))
@@ -176,7 +177,7 @@ async def made_by_newer(engine: AsyncEngine, minimum: str) -> None:
         )
 
 
-async def test_older_code_refuses_a_schema_that_it_cannot_work_with(engine: AsyncEngine) -> None:
+async def test_older_code_refuses_a_schema_that_it_cannot_work_with(engine: Engine) -> None:
     """A roll-back of the image past an incompatible migration: not ready, and both versions named (A-PKG-3)."""
     await made_by_newer(engine, "9999")
     for attempt in (schema.check(engine), schema.migrate(engine)):
@@ -188,7 +189,7 @@ async def test_older_code_refuses_a_schema_that_it_cannot_work_with(engine: Asyn
     assert await schema.current(engine) == "9999"
 
 
-async def test_older_code_goes_on_beside_an_additive_migration(engine: AsyncEngine) -> None:
+async def test_older_code_goes_on_beside_an_additive_migration(engine: Engine) -> None:
     """During a rolling update old and new pods overlap: the old one works on, and leaves the schema alone."""
     await made_by_newer(engine, schema.REVISION)
     assert await schema.check(engine) == "9999"
@@ -196,7 +197,7 @@ async def test_older_code_goes_on_beside_an_additive_migration(engine: AsyncEngi
     await samples.have_tenant(engine)
 
 
-async def test_other_processes_wait_for_a_schema_that_is_behind(engine: AsyncEngine) -> None:
+async def test_other_processes_wait_for_a_schema_that_is_behind(engine: Engine) -> None:
     """A console or runner of the new version starts before `operate` has migrated: not ready yet, and says so."""
     async with database.transaction(engine) as conn:
         await conn.execute(text("UPDATE keep_operator.schema_version SET revision = '0000'"))
@@ -205,7 +206,7 @@ async def test_other_processes_wait_for_a_schema_that_is_behind(engine: AsyncEng
     assert caught.value.reason == "SchemaOutdated"
 
 
-async def test_each_migration_writes_down_who_can_live_with_it(engine: AsyncEngine) -> None:
+async def test_each_migration_writes_down_who_can_live_with_it(engine: Engine) -> None:
     """The note that older versions will read is there, made by whom, and when."""
     async with database.look(engine) as conn:
         row = (await conn.execute(text("SELECT * FROM keep_operator.schema_version"))).one()
@@ -261,9 +262,9 @@ def differences(conn: Connection) -> list[Any]:
     return list(compare_metadata(context, METADATA))
 
 
-async def test_alembic_finds_nothing_left_to_do(engine: AsyncEngine) -> None:
+async def test_alembic_finds_nothing_left_to_do(engine: Engine) -> None:
     """The migrations make the tables that the statements are written for."""
-    async with database.borrow(engine, database.BORROW_LIMIT) as conn:
+    async with database.session(engine, database.BORROW_LIMIT) as conn:
         assert await conn.run_sync(differences) == []
 
 
@@ -281,17 +282,18 @@ CATALOGUE = text("""
 """)
 
 
-async def catalogue(engine: AsyncEngine) -> set[tuple[str, ...]]:
+async def catalogue(engine: Engine) -> set[tuple[str, ...]]:
     """What the server knows of our tables, alembic's own aside."""
     async with database.look(engine) as conn:
         rows = await conn.execute(CATALOGUE)
         return {tuple(map(str, row)) for row in rows if "alembic_version" not in f"{row[1]}{row[2]}"}
 
 
-async def test_migrated_and_described_tables_are_the_same(engine: AsyncEngine, created_url: str) -> None:
+async def test_migrated_and_described_tables_are_the_same(engine: Engine, created_url: str) -> None:
     """Also checks, partial indexes and defaults, which alembic does not compare."""
     async with connected(created_url) as created:
-        async with database.transaction(created) as conn:
+        async with database.session(created, database.BORROW_LIMIT) as conn:
             await conn.execute(text("CREATE SCHEMA keep_operator"))
             await conn.run_sync(METADATA.create_all)
+            await conn.commit()
         assert await catalogue(engine) == await catalogue(created)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from integration.store import samples
 from keep_operator.domain.tenant import Record
 from keep_operator.errors import Conflict
 from keep_operator.store import engine as database
 from keep_operator.store import tenants
+from keep_operator.store.connection import Connection
+from keep_operator.store.engine import Engine
 
 pytestmark = pytest.mark.integration
 
@@ -22,24 +23,24 @@ OTHER = samples.owner("other", namespace="")
 
 
 @pytest.fixture
-async def record(engine: AsyncEngine) -> Record:
+async def record(engine: Engine) -> Record:
     """The record of Tenant keep."""
     return await samples.have_tenant(engine)
 
 
-async def done(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+async def done(engine: Engine, work: Callable[[Connection], Awaitable[Any]]) -> Any:
     """Do it in a transaction of its own."""
     async with database.transaction(engine) as conn:
         return await work(conn)
 
 
-async def found(engine: AsyncEngine, tenant_id: str = "keep") -> Record | None:
+async def found(engine: Engine, tenant_id: str = "keep") -> Record | None:
     """The record of the id."""
     async with database.look(engine) as conn:
         return await tenants.find(conn, tenant_id)
 
 
-async def test_a_record_is_read_as_it_was_written(engine: AsyncEngine) -> None:
+async def test_a_record_is_read_as_it_was_written(engine: Engine) -> None:
     """What stands in the spec is what stands in the database, in any script."""
     written = Record("team-a", "Équipe «A» 漢字 🚒", KEEP)
     await done(engine, lambda conn: tenants.insert(conn, written, actor=samples.ACTOR))
@@ -49,7 +50,7 @@ async def test_a_record_is_read_as_it_was_written(engine: AsyncEngine) -> None:
         assert await tenants.find_owned(conn, OTHER) is None
 
 
-async def test_what_it_has_and_what_it_wants_are_seen_at_once(engine: AsyncEngine, record: Record) -> None:
+async def test_what_it_has_and_what_it_wants_are_seen_at_once(engine: Engine, record: Record) -> None:
     """One question tells apart: mine, somebody's, nobody's."""
     theirs = await samples.have_tenant(engine, "theirs", of=OTHER)
 
@@ -63,7 +64,7 @@ async def test_what_it_has_and_what_it_wants_are_seen_at_once(engine: AsyncEngin
     assert await seen("uid-new", "keep") == (None, record)
 
 
-async def test_ids_that_differ_in_case_only_collide(engine: AsyncEngine) -> None:
+async def test_ids_that_differ_in_case_only_collide(engine: Engine) -> None:
     """A row `Keep` made by other hands is found for the id `keep`, and a second one cannot come beside it."""
     await samples.have_tenant(engine, "Keep", of=None)
     collision = await found(engine, "keep")
@@ -76,25 +77,28 @@ async def test_ids_that_differ_in_case_only_collide(engine: AsyncEngine) -> None
     assert await samples.actions(engine, "Tenant") == []
 
 
-async def test_two_replicas_make_one_row(engine: AsyncEngine) -> None:
+async def test_two_replicas_make_one_row(engine: Engine) -> None:
     """The default tenant is made by whoever is first; the others look again (A-TEN-4)."""
     ended = await asyncio.gather(*(samples.have_tenant(engine) for _ in range(8)), return_exceptions=True)
     assert sorted(type(each).__name__ for each in ended) == ["Conflict"] * 7 + ["Record"]
     assert await samples.actions(engine, "Tenant") == ["Created"]
 
 
-async def test_a_new_display_name_is_written_once(engine: AsyncEngine, record: Record) -> None:
+async def test_a_new_display_name_is_written_once(engine: Engine, record: Record) -> None:
     """The same name again is no write and no entry (A-DR-2)."""
     for expected in (True, False, False):
         changed = await done(
-            engine, lambda conn: tenants.update(conn, "keep", KEEP, display_name="Platform", actor=samples.ACTOR)
+            engine,
+            lambda conn: tenants.update(
+                conn, "keep", KEEP, display_name="Platform", deletion_policy="Orphan", actor=samples.ACTOR
+            ),
         )
         assert changed is expected
-    assert await found(engine) == dataclasses.replace(record, display_name="Platform")
+    assert await found(engine) == samples.checked(dataclasses.replace(record, display_name="Platform"))
     assert await samples.actions(engine, "Tenant") == ["Created", "Updated"]
 
 
-async def test_a_restored_tenant_is_reattached(engine: AsyncEngine, record: Record) -> None:
+async def test_a_restored_tenant_is_reattached(engine: Engine, record: Record) -> None:
     """After a restore the Tenant has a new uid and goes on with its row."""
     back = dataclasses.replace(KEEP, uid="uid-after-restore")
     await done(engine, lambda conn: tenants.hand_over(conn, "keep", KEEP, back, actor=samples.ACTOR))
@@ -102,20 +106,25 @@ async def test_a_restored_tenant_is_reattached(engine: AsyncEngine, record: Reco
     assert await samples.actions(engine, "Tenant") == ["Created", "Reattached"]
 
 
-async def test_a_tenant_of_another_name_takes_the_row_over(engine: AsyncEngine, record: Record) -> None:
+async def test_a_tenant_of_another_name_takes_the_row_over(engine: Engine, record: Record) -> None:
     """A Tenant renamed in Git with the same tenantId: a hand-over."""
     await done(engine, lambda conn: tenants.hand_over(conn, "keep", KEEP, OTHER, actor=samples.ACTOR))
     assert await found(engine) == dataclasses.replace(record, owner=OTHER)
     assert await samples.actions(engine, "Tenant") == ["Created", "HandedOver"]
 
 
-async def test_an_orphan_is_adopted_with_its_history(engine: AsyncEngine, record: Record) -> None:
+async def test_an_orphan_is_adopted_with_its_history(engine: Engine, record: Record) -> None:
     """`Orphan` leaves the row to nobody; who adopts it leaves a note of what was there before (A-AD-1)."""
     await done(engine, lambda conn: tenants.orphan(conn, "keep", KEEP, actor=samples.ACTOR))
     orphan = await found(engine)
     assert orphan == dataclasses.replace(record, owner=None)
-    await done(engine, lambda conn: tenants.adopt(conn, orphan, OTHER, display_name="New", actor=samples.ACTOR))
-    assert await found(engine) == Record("keep", "New", OTHER)
+    await done(
+        engine,
+        lambda conn: tenants.adopt(
+            conn, orphan, OTHER, display_name="New", deletion_policy="Orphan", actor=samples.ACTOR
+        ),
+    )
+    assert await found(engine) == samples.checked(Record("keep", "New", OTHER))
     entry = (await samples.entries(engine))[-1]
     assert entry.action == "Adopted"
     assert entry.details == {
@@ -125,14 +134,14 @@ async def test_an_orphan_is_adopted_with_its_history(engine: AsyncEngine, record
     }
 
 
-async def test_a_deleted_tenant_without_providers_is_gone(engine: AsyncEngine, record: Record) -> None:
+async def test_a_deleted_tenant_without_providers_is_gone(engine: Engine, record: Record) -> None:
     """Nothing is left but the ledger."""
     assert await done(engine, lambda conn: tenants.delete(conn, "keep", KEEP, actor=samples.ACTOR)) is True
     assert await found(engine) is None
     assert await samples.actions(engine, "Tenant") == ["Created", "Deleted"]
 
 
-async def test_a_deleted_tenant_with_providers_waits_for_them(engine: AsyncEngine, record: Record) -> None:
+async def test_a_deleted_tenant_with_providers_waits_for_them(engine: Engine, record: Record) -> None:
     """With confirmed deletion the Tenant goes first: its row serves the providers until the last has gone (A-GC-8)."""
     await samples.have_provider(engine)
     assert await done(engine, lambda conn: tenants.delete(conn, "keep", KEEP, actor=samples.ACTOR)) is False
@@ -141,22 +150,29 @@ async def test_a_deleted_tenant_with_providers_waits_for_them(engine: AsyncEngin
     assert (entry.action, entry.details) == ("Orphaned", {"id": "keep", "deleteWhenEmpty": True})
 
 
-async def test_a_tenant_that_comes_back_keeps_its_row(engine: AsyncEngine, record: Record) -> None:
+async def test_a_tenant_that_comes_back_keeps_its_row(engine: Engine, record: Record) -> None:
     """Deleted and applied again while a provider was still there: the row no longer goes with the last provider."""
     await samples.have_provider(engine)
     await done(engine, lambda conn: tenants.delete(conn, "keep", KEEP, actor=samples.ACTOR))
     waiting = await found(engine)
     assert waiting is not None
-    await done(engine, lambda conn: tenants.adopt(conn, waiting, OTHER, display_name="Keep", actor=samples.ACTOR))
+    await done(
+        engine,
+        lambda conn: tenants.adopt(
+            conn, waiting, OTHER, display_name="Keep", deletion_policy="Orphan", actor=samples.ACTOR
+        ),
+    )
     assert await found(engine) == dataclasses.replace(record, owner=OTHER)
     assert (await samples.entries(engine))[-1].details["previous"]["deleteWhenEmpty"] is True
 
 
-NOT_MINE: dict[str, Callable[[AsyncConnection, Record], Awaitable[Any]]] = {
-    "update": lambda conn, _: tenants.update(conn, "keep", OTHER, display_name="x", actor="x"),
+NOT_MINE: dict[str, Callable[[Connection, Record], Awaitable[Any]]] = {
+    "update": lambda conn, _: tenants.update(
+        conn, "keep", OTHER, display_name="x", deletion_policy="Orphan", actor="x"
+    ),
     "hand_over": lambda conn, _: tenants.hand_over(conn, "keep", OTHER, KEEP, actor="x"),
     "adopt": lambda conn, record: tenants.adopt(
-        conn, dataclasses.replace(record, owner=None), OTHER, display_name="x", actor="x"
+        conn, dataclasses.replace(record, owner=None), OTHER, display_name="x", deletion_policy="Orphan", actor="x"
     ),
     "orphan": lambda conn, _: tenants.orphan(conn, "keep", OTHER, actor="x"),
     "delete": lambda conn, _: tenants.delete(conn, "keep", OTHER, actor="x"),
@@ -166,7 +182,7 @@ NOT_MINE: dict[str, Callable[[AsyncConnection, Record], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("work", NOT_MINE.values(), ids=NOT_MINE)
 async def test_nobody_touches_what_is_not_his(
-    engine: AsyncEngine, record: Record, work: Callable[[AsyncConnection, Record], Awaitable[Any]]
+    engine: Engine, record: Record, work: Callable[[Connection, Record], Awaitable[Any]]
 ) -> None:
     """A stale view is a Conflict and changes nothing."""
     with pytest.raises(Conflict):
@@ -175,12 +191,21 @@ async def test_nobody_touches_what_is_not_his(
     assert await samples.actions(engine, "Tenant") == ["Created"]
 
 
-BUDGETS: dict[str, tuple[int, Callable[[AsyncConnection, Record], Awaitable[Any]]]] = {
+BUDGETS: dict[str, tuple[int, Callable[[Connection, Record], Awaitable[Any]]]] = {
     "insert": (1, lambda conn, _: tenants.insert(conn, Record("new", "New", OTHER), actor="x")),
-    "no change": (1, lambda conn, _: tenants.update(conn, "keep", KEEP, display_name="Keep", actor="x")),
-    "update": (2, lambda conn, _: tenants.update(conn, "keep", KEEP, display_name="x", actor="x")),
+    "no change": (
+        1,
+        lambda conn, _: tenants.update(conn, "keep", KEEP, display_name="Keep", deletion_policy="Orphan", actor="x"),
+    ),
+    "update": (
+        2,
+        lambda conn, _: tenants.update(conn, "keep", KEEP, display_name="x", deletion_policy="Orphan", actor="x"),
+    ),
     "hand_over": (1, lambda conn, _: tenants.hand_over(conn, "keep", KEEP, OTHER, actor="x")),
-    "adopt": (1, lambda conn, record: tenants.adopt(conn, record, OTHER, display_name="x", actor="x")),
+    "adopt": (
+        1,
+        lambda conn, record: tenants.adopt(conn, record, OTHER, display_name="x", deletion_policy="Orphan", actor="x"),
+    ),
     "orphan": (1, lambda conn, _: tenants.orphan(conn, "keep", KEEP, actor="x")),
     "delete": (2, lambda conn, _: tenants.delete(conn, "keep", KEEP, actor="x")),
 }
@@ -188,10 +213,10 @@ BUDGETS: dict[str, tuple[int, Callable[[AsyncConnection, Record], Awaitable[Any]
 
 @pytest.mark.parametrize(("statements", "work"), BUDGETS.values(), ids=BUDGETS)
 async def test_a_write_costs_at_most_two_statements(
-    engine: AsyncEngine,
+    engine: Engine,
     record: Record,
     statements: int,
-    work: Callable[[AsyncConnection, Record], Awaitable[Any]],
+    work: Callable[[Connection, Record], Awaitable[Any]],
 ) -> None:
     """What a Tenant costs is agreed."""
     counted = database.queries(engine)
@@ -200,14 +225,16 @@ async def test_a_write_costs_at_most_two_statements(
     assert (counted.statements - before[0], counted.transactions - before[1]) == (statements, 1)
 
 
-async def test_rows_know_when_they_were_made_and_changed(engine: AsyncEngine, record: Record) -> None:
+async def test_rows_know_when_they_were_made_and_changed(engine: Engine, record: Record) -> None:
     """Someone with psql sees since when a row is as it is."""
     times = text("SELECT created_at, updated_at, updated_at > created_at FROM keep_operator.tenant")
     async with database.look(engine) as conn:
         made, _, changed = (await conn.execute(times)).one()
     assert not changed
     assert made.utcoffset().total_seconds() == 0
-    await done(engine, lambda conn: tenants.update(conn, "keep", KEEP, display_name="x", actor="x"))
+    await done(
+        engine, lambda conn: tenants.update(conn, "keep", KEEP, display_name="x", deletion_policy="Orphan", actor="x")
+    )
     async with database.look(engine) as conn:
         still, _, changed = (await conn.execute(times)).one()
     assert changed

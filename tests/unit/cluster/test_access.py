@@ -57,6 +57,20 @@ def test_a_user_or_a_service_account_gets_the_role() -> None:
     assert account["subjects"] == [{"kind": "ServiceAccount", "namespace": "keep", "name": "operator"}]
 
 
+def test_the_console_may_ask_and_read_only() -> None:
+    """Who takes over the console changes nothing with its rights, and reads no Secret."""
+    rights = granted(access.console_role())
+    assert rights == {(rule.group, rule.target, verb) for rule in access.CONSOLE_RULES for verb in rule.verbs}
+    assert {(target, verb) for _, target, verb in rights if verb not in ("get", "list")} == {
+        ("tokenreviews", "create"),
+        ("subjectaccessreviews", "create"),
+    }
+    assert "secrets" not in {target for _, target, _ in rights}
+    role, bound = access.console_role(), access.console_binding(access.ServiceAccount("keep", "console"))
+    assert bound["roleRef"]["name"] == role["metadata"]["name"]
+    assert bound["subjects"] == [{"kind": "ServiceAccount", "namespace": "keep", "name": "console"}]
+
+
 def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
     """A right that is needed in two namespaces is asked for in both."""
     everywhere = list(access.needed("here"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keep_operator.domain import provider
+from keep_operator.domain import provider, tenancy
 from keep_operator.domain.ownership import HolderState
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.provider import (
@@ -644,4 +644,4 @@ def test_a_spec_that_cannot_be_read_asks_for_no_name() -> None:
 
 def test_the_marker_names_cluster_object_and_uid() -> None:
     """All four, so that neither another cluster nor a namesake is taken for the owner (A-GC-1)."""
-    assert provider.owner_of(a_provider(), CLUSTER) == provider_owner()
+    assert tenancy.owner_of(a_provider(), CLUSTER) == provider_owner()

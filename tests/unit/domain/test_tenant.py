@@ -19,7 +19,7 @@ from keep_operator.domain.tenant import (
     Observed,
     Orphan,
     Record,
-    Rename,
+    Update,
 )
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import CONFIRM_DELETION
@@ -142,7 +142,7 @@ def test_a_suspended_tenant_is_left_alone() -> None:
 def test_a_suspended_tenant_that_was_ready_stays_ready() -> None:
     """Its Providers go on; its dependents are still counted."""
     obj = settled_tenant(spec={"suspend": True}, status=READY)
-    seen = a_tenant_look(obj, record=tenant_record(), dependents=Dependents(3, 3))
+    seen = a_tenant_look(obj, record=tenant_record(), providers=Dependents(3, 3))
     assert says(seen) == ("True", "Ready")
     assert status_after(seen)["providers"] == {"total": 3, "ready": 3}
 
@@ -165,12 +165,13 @@ def test_the_finalizer_comes_first() -> None:
 )
 def test_a_new_tenant_gets_a_row(spec: dict[str, Any], record: Record) -> None:
     """The id is the name unless said otherwise, and the display name is the id."""
+    record = replace(record, checksum=tenant.checksum(record, spec.get("displayName")))
     assert do(a_tenant_look(settled_tenant(spec=spec))) == Insert(record)
 
 
 def test_a_row_that_says_what_the_spec_says_is_ready() -> None:
     """With id, runtime and the number of its Providers."""
-    seen = a_tenant_look(record=tenant_record(), dependents=Dependents(2, 1))
+    seen = a_tenant_look(record=tenant_record(), providers=Dependents(2, 1))
     assert says(seen) == ("True", "Ready")
     status = status_after(seen)
     assert (status["tenantId"], status["runtime"], status["providers"]) == ("keep", "builtin", {"total": 2, "ready": 1})
@@ -179,7 +180,7 @@ def test_a_row_that_says_what_the_spec_says_is_ready() -> None:
 def test_a_display_name_that_changes_is_written() -> None:
     """In the row, at once."""
     seen = a_tenant_look(settled_tenant(spec={"displayName": "New"}), record=tenant_record())
-    assert do(seen) == Rename(tenant_record(), "New")
+    assert do(seen) == Update(tenant_record(), "New", "Orphan")
 
 
 def test_a_display_name_that_nobody_declares_is_left() -> None:
@@ -216,7 +217,7 @@ def test_a_row_that_nobody_here_owns(policy: str | None, default_id: str | None,
     spec = {} if policy is None else {"adoptionPolicy": policy}
     seen = a_tenant_look(settled_tenant(spec=spec), record=record, default_id=default_id)
     if taken:
-        assert do(seen) == Adopt(record, tenant_owner())
+        assert do(seen) == Adopt(record, tenant_owner(), None, "Orphan")
     else:
         assert says(seen) == ("False", "ExternalResourceExists")
         assert f"spec.adoptionPolicy: {'Force' if owner else 'IfUnowned'}" in told(decide(seen))
@@ -259,11 +260,11 @@ def test_of_several_new_tenants_the_oldest_goes_first(record: Record | None) -> 
 
 def counted(total: int, ready: int, *, written: dict[str, int] | None, due: timedelta = HALF_A_MINUTE) -> Plan[Action]:
     """A look at a Ready Tenant that says ``written`` and has these Providers."""
-    status = READY | ({"providers": written} if written is not None else {})
+    status = READY | {"workflows": {"total": 0, "ready": 0}} | ({"providers": written} if written is not None else {})
     if written is None:
         del status["providers"]
     seen = a_tenant_look(
-        settled_tenant(status=status), record=tenant_record(), dependents=Dependents(total, ready), counts_due_in=due
+        settled_tenant(status=status), record=tenant_record(), providers=Dependents(total, ready), counts_due_in=due
     )
     return decide(seen)
 
@@ -301,12 +302,12 @@ def test_a_total_that_leaves_or_reaches_zero_is_written_at_once(total: int, befo
 @pytest.mark.parametrize(
     "seen",
     [
-        a_tenant_look(a_tenant(spec={"runtime": "keep"}), dependents=Dependents(1, 0)),
-        a_tenant_look(a_tenant(spec={"suspend": True}), dependents=Dependents(1, 0)),
-        a_tenant_look(record=tenant_record(owner=OTHER), holder_state=HolderState.LIVE, dependents=Dependents(1, 0)),
+        a_tenant_look(a_tenant(spec={"runtime": "keep"}), providers=Dependents(1, 0)),
+        a_tenant_look(a_tenant(spec={"suspend": True}), providers=Dependents(1, 0)),
+        a_tenant_look(record=tenant_record(owner=OTHER), holder_state=HolderState.LIVE, providers=Dependents(1, 0)),
     ],
 )
-def test_dependents_are_counted_whatever_else_is_wrong(seen: Observed) -> None:
+def test_providers_are_counted_whatever_else_is_wrong(seen: Observed) -> None:
     """A Tenant that is refused must be guarded no less."""
     assert status_after(seen)["providers"] == {"total": 1, "ready": 0}
 
@@ -319,10 +320,38 @@ def going(spec: dict[str, Any] | None = None, **metadata: Any) -> Any:
     return settled_tenant(spec=spec, **{"deleting": True, "status": READY, **metadata})
 
 
-@pytest.mark.parametrize(("total", "words"), [(1, "1 Provider "), (2, "2 Providers ")])
-def test_a_tenant_with_dependents_is_held(total: int, words: str) -> None:
-    """One wrong prune must not take every Provider in every namespace; everything keeps serving (A-GC-8)."""
-    seen = a_tenant_look(going(), record=tenant_record(), dependents=Dependents(total, total))
+def test_workflows_are_counted_beside_providers() -> None:
+    """`kubectl get tenants` shows both; a total that leaves or reaches 0 is written at once."""
+    status = READY | {"providers": {"total": 2, "ready": 2}, "workflows": {"total": 0, "ready": 0}}
+    seen = a_tenant_look(
+        settled_tenant(status=status),
+        record=tenant_record(),
+        providers=Dependents(5, 5),
+        workflows=Dependents(3, 1),
+        counts_due_in=HALF_A_MINUTE,
+    )
+    after = status_after(seen)
+    assert (after["providers"], after["workflows"]) == ({"total": 2, "ready": 2}, {"total": 3, "ready": 1})
+    assert decide(seen).wake_in == HALF_A_MINUTE
+
+
+@pytest.mark.parametrize(
+    ("providers", "workflows", "words"),
+    [
+        (1, 0, "1 Provider of "),
+        (2, 0, "2 Providers of "),
+        (0, 1, "1 Workflow of "),
+        (1, 2, "1 Provider and 2 Workflows of "),
+    ],
+)
+def test_a_tenant_with_dependents_is_held(providers: int, workflows: int, words: str) -> None:
+    """One wrong prune must not take everything in every namespace; everything keeps serving (A-GC-8)."""
+    seen = a_tenant_look(
+        going(),
+        record=tenant_record(),
+        providers=Dependents(providers, providers),
+        workflows=Dependents(workflows, workflows),
+    )
     assert says(seen, "Deleting") == ("True", "DependentsExist")
     assert says(seen) == ("True", "Ready")
     assert words in told(decide(seen), "Deleting")
@@ -332,10 +361,10 @@ def test_a_tenant_with_dependents_is_held(total: int, words: str) -> None:
 def test_what_holds_a_tenant_is_counted_as_seldom_as_ever() -> None:
     """A thousand Providers that go are not a thousand writes to the Tenant that waits for them."""
     first = status_after(
-        a_tenant_look(going(), record=tenant_record(), dependents=Dependents(1000, 0), counts_due_in=timedelta())
+        a_tenant_look(going(), record=tenant_record(), providers=Dependents(1000, 0), counts_due_in=timedelta())
     )
     seen = a_tenant_look(
-        going(status=first), record=tenant_record(), dependents=Dependents(999, 0), counts_due_in=HALF_A_MINUTE
+        going(status=first), record=tenant_record(), providers=Dependents(999, 0), counts_due_in=HALF_A_MINUTE
     )
     assert status_after(seen) == first
     assert decide(seen).wake_in == HALF_A_MINUTE
@@ -345,14 +374,14 @@ def test_what_holds_a_tenant_is_counted_as_seldom_as_ever() -> None:
 def test_only_its_own_name_confirms_a_deletion(confirmation: str | None) -> None:
     """The annotation cannot be copied from another Tenant by mistake."""
     annotations = {} if confirmation is None else {CONFIRM_DELETION: confirmation}
-    seen = a_tenant_look(going(annotations=annotations), record=tenant_record(), dependents=Dependents(1, 1))
+    seen = a_tenant_look(going(annotations=annotations), record=tenant_record(), providers=Dependents(1, 1))
     assert says(seen, "Deleting") == ("True", "DependentsExist")
 
 
 def test_a_confirmed_deletion_goes_at_once() -> None:
     """The children follow by their owner references."""
     obj = going(annotations={CONFIRM_DELETION: "keep"})
-    assert do(a_tenant_look(obj, record=tenant_record(), dependents=Dependents(9, 9))) == Orphan(tenant_record())
+    assert do(a_tenant_look(obj, record=tenant_record(), providers=Dependents(9, 9))) == Orphan(tenant_record())
 
 
 @pytest.mark.parametrize(
@@ -393,14 +422,14 @@ def test_without_our_finalizer_there_is_nothing_to_do() -> None:
 
 def test_a_held_tenant_that_never_was_ready_does_not_become_so() -> None:
     """Deleted in the first second, with Providers waiting for it."""
-    seen = a_tenant_look(going(status={}), dependents=Dependents(1, 0))
+    seen = a_tenant_look(going(status={}), providers=Dependents(1, 0))
     assert says(seen) == ("Unknown", "Deleting")
 
 
 def test_a_report_is_stable() -> None:
     """A second look at what the first one wrote, later, says the very same (A-DR-2)."""
-    first = status_after(a_tenant_look(record=tenant_record(), dependents=Dependents(1, 1)))
-    again = a_tenant_look(settled_tenant(status=first), record=tenant_record(), dependents=Dependents(1, 1))
+    first = status_after(a_tenant_look(record=tenant_record(), providers=Dependents(1, 1)))
+    again = a_tenant_look(settled_tenant(status=first), record=tenant_record(), providers=Dependents(1, 1))
     assert tenant.plan(again, NOW + timedelta(hours=1)).status == first
 
 

@@ -19,8 +19,6 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from keep_operator.cluster.events import Subject
 from keep_operator.domain import tenant
 from keep_operator.domain.planning import Plan
@@ -158,11 +156,15 @@ def operator(server: Server, rows: Rows, cache: Mapping[Key, Raw]) -> Shell:
     resync = timedelta(minutes=10)
     tenants = Tenants(**given, runtime="builtin", resync=resync, clock=lambda: 0.0)
     # Time stands still here: no counts are due but those that leave or reach 0.
-    tenants._counted = {obj.uid: (obj.status.get("providers"), 0.0, 0.0) for obj in world.cache.all("Tenant")}
-    secrets = SecretReader(cast(Any, server), cast(Any, _Secrets(server)), SecretStr("k" * 44))
+    tenants._counted = {
+        obj.uid: ((obj.status.get("providers"), obj.status.get("workflows")), 0.0, 0.0)
+        for obj in world.cache.all("Tenant")
+    }
+    vault = simulated.GlassVault()
+    secrets = SecretReader(cast(Any, server), cast(Any, _Secrets(server)), vault)
     kinds: dict[str, Kind] = {
         "Tenant": tenants,
-        "Provider": Providers(**given, secrets=secrets, resync=resync, namespace_labels=lambda _: {}),
+        "Provider": Providers(**given, secrets=secrets, vault=vault, resync=resync, namespace_labels=lambda _: {}),
     }
     return Shell(
         kinds,
@@ -413,7 +415,7 @@ async def _carry_out(shell: Shell, key: Key, flight: InFlight) -> str:
     try:
         try:
             for action in flight.plan.actions:
-                await shell._act(kind, obj, action)
+                await shell._act(kind, obj, action, Report())
             if not flight.plan.actions:
                 await shell._report(kind, obj, flight.plan, Report())
         except Conflict:

@@ -9,14 +9,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID
-
-from pydantic import SecretStr
 
 from keep_operator.cluster.events import Subject
 from keep_operator.reconcile.credentials import SecretReader
@@ -76,7 +73,7 @@ class Simulation:
         self.recorder = _Recorder()
         self.errors = _Errors()
         self.looks = 0
-        self._feeds: dict[str, deque[tuple[str, Raw]]] = {}
+        self._feeds: dict[str, list[tuple[str, Raw]]] = {}
         self._arrived = asyncio.Event()
         self._versions: dict[tuple[str, str], str] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,10 +112,11 @@ class Simulation:
             "database": simulated.Database(self.rows, CLUSTER),
             "resync": NEVER,
         }
-        secrets = SecretReader(cast(Any, self.server), cast(Any, self), SecretStr("k" * 44))
+        vault = simulated.GlassVault()
+        secrets = SecretReader(cast(Any, self.server), cast(Any, self), vault)
         kinds: dict[str, Any] = {
             "Tenant": Tenants(**given, runtime="builtin", clock=now_s),
-            "Provider": Providers(**given, secrets=secrets, namespace_labels=lambda _: {}),
+            "Provider": Providers(**given, secrets=secrets, vault=vault, namespace_labels=lambda _: {}),
         }
         self.shell = Shell(
             kinds,
@@ -128,7 +126,7 @@ class Simulation:
             now=self.now,
             jitter=lambda: 1.0,
         )
-        self._feeds = {"Tenant": deque(), "Provider": deque(), "Secret": deque()}
+        self._feeds = {"Tenant": [], "Provider": [], "Secret": []}
         for key, raw in self.server.objects.items():
             self.world.take(simulated.parse(key.kind, raw), urgent=False)
         self._versions = {name: str(raw["metadata"]["resourceVersion"]) for name, raw in self.server.secrets.items()}
@@ -204,7 +202,7 @@ class Simulation:
         while True:
             while feed:
                 await self._pause()
-                event, raw = feed.popleft()
+                event, raw = self._next(feed)
                 if kind == "Secret":
                     self._learn_secret(raw)
                 elif event == "DELETED":
@@ -213,6 +211,15 @@ class Simulation:
                     self.world.take(simulated.parse(kind, raw))
             self._arrived.clear()
             await self._arrived.wait()
+
+    def _next(self, feed: list[tuple[str, Raw]]) -> tuple[str, Raw]:
+        """Some event of those that are under way: kopf keeps their order for each object, not among several."""
+        about = self._random.choice(feed)[1]["metadata"]
+        same = (about["name"], about.get("uid"))
+        first = next(
+            n for n, (_, raw) in enumerate(feed) if (raw["metadata"]["name"], raw["metadata"].get("uid")) == same
+        )
+        return feed.pop(first)
 
     async def _ask_for_database(self) -> None:
         while True:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from keep_operator.domain import provider
-from keep_operator.reconcile.provider import Providers
+from keep_operator.domain import ownership, provider
+from keep_operator.reconcile.succession import Succession
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import CONFIRM_DELETION
 from unit.builders import NOW
@@ -257,7 +257,7 @@ def test_a_tenant_id_that_changes_before_the_first_report_ends_well() -> None:
 
 def test_the_exploration_finds_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that wait for each other, one to be given a name and one to give it away, would not go unnoticed."""
-    monkeypatch.setattr(provider, "_may_inherit", lambda claim, record: claim.can_own and claim.type == record.type)
+    monkeypatch.setattr(ownership, "may_inherit", lambda claim, kind, _: claim.can_own and claim.type == kind)
     with pytest.raises(AssertionError, match="never released"):
         explore(edit(A, "takes b's name", externalName="b"), delete(B), of=settled(a=spec("a"), b=spec("b")), budget=2)
 
@@ -265,6 +265,6 @@ def test_the_exploration_finds_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_exploration_finds_a_lost_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that passes to an object which goes at the same moment would not go unnoticed."""
     monkeypatch.setattr(provider, "_may_be_given", lambda _: False)
-    monkeypatch.setattr(Providers, "_check_heir", lambda *_: None)
+    monkeypatch.setattr(Succession, "check_heir", lambda *_: None)
     with pytest.raises(AssertionError, match="still carries its marker"):
         explore(create(B, spec=spec("vm")), delete(A), delete(B), of=settled(a=spec("vm")), budget=3)

@@ -3,16 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from itertools import permutations
+from dataclasses import replace
+from itertools import pairwise, permutations
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from keep_operator.domain import provider
+from keep_operator.domain import provider, tenancy
 from keep_operator.reconcile.world import COUNTS_EVERY_S
 from keep_operator.resources.kinds import Key
 from unit import virtual_time
+from unit.builders import CLUSTER
 from unit.reconcile.simulation import Simulation, operating
 
 pytestmark = pytest.mark.unit
@@ -121,6 +123,64 @@ def test_a_provider_that_waits_is_not_looked_at() -> None:
         assert simulation.looks == looked
 
     tell(story)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_chain_of_renames_keeps_the_record(seed: int) -> None:
+    """Renamed in Git again and again, faster than the operator looks, and heard of in any order: the same id (A-GC-3)."""
+
+    async def story(simulation: Simulation) -> None:
+        simulation.server.create(KEEP, ALL)
+        names = [Key("Provider", "monitoring", f"vm-{number}") for number in range(4)]
+        simulation.server.create(names[0], vm())
+        await asyncio.sleep(SOON_S)
+        before = record_id(simulation, names[0])
+        for old, new in pairwise(names):
+            simulation.server.create(new, vm())
+            simulation.server.delete(old)
+            await asyncio.sleep(0.01 * (seed % 3))
+        await asyncio.sleep(2 * SOON_S)
+        assert record_id(simulation, names[-1]) == before
+        assert len(simulation.rows.providers) == 1
+
+    tell(story, seed)
+
+
+def test_a_record_that_comes_at_the_last_moment_is_not_left_behind() -> None:
+    """While a deleted Provider is looked at, the record passes to it, and its giver goes: it is the record's owner now."""
+
+    async def story(simulation: Simulation) -> None:
+        for key, spec in ((KEEP, ALL), (VMS, vm()), (VICTORIA, vm())):
+            simulation.server.create(key, spec)
+            await asyncio.sleep(SOON_S)
+        (row,) = simulation.rows.providers.values()
+        await simulation.kill()
+        simulation.server.delete(VMS)
+        simulation.server.delete(VICTORIA)
+        dying = simulation.server.find(VICTORIA)
+        assert dying is not None
+        simulation.start()
+        await simulation.kill()  # it knows both, and does nothing by itself
+        reads = 0
+
+        async def pause() -> None:
+            nonlocal reads
+            reads += 1
+            if reads == 2:  # the answer is on its way: meanwhile
+                simulation.rows.providers[row.id] = replace(row, owner=tenancy.owner_of(dying, CLUSTER))
+                simulation.server.strip(VMS)
+                simulation.world.forget(VMS)
+
+        simulation.rows.pause = pause
+        kind = simulation.shell._kinds["Provider"]
+        plan = kind.plan(await kind.observe(dying), simulation.now())
+        assert plan.actions == (provider.Delete(simulation.rows.providers[row.id]),)
+
+    async def play() -> None:
+        async with operating() as simulation:
+            await story(simulation)
+
+    virtual_time.run(play())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -269,5 +329,24 @@ def test_an_edit_of_a_tenant_does_not_stir_its_providers() -> None:
         simulation.server.edit(KEEP, ALL | {"displayName": "New"})
         await asyncio.sleep(COUNTS_EVERY_S + SOON_S)
         assert {key for key, _ in simulation.server.patches[written:]} == {KEEP}
+
+    tell(story)
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Orphan"])
+def test_a_deletion_that_the_finalizer_came_too_late_for_leaves_nothing(policy: str) -> None:
+    """A Provider is deleted while its finalizer is being put on, and Kubernetes drops it: its new record goes by the policy."""
+
+    async def story(simulation: Simulation) -> None:
+        simulation.server.create(KEEP, ALL)
+        await asyncio.sleep(SOON_S)
+        simulation.server.create(VMS, vm(deletionPolicy=policy))
+        while not simulation.rows.providers:  # noqa: ASYNC110 - in virtual time
+            await asyncio.sleep(0.001)
+        simulation.server.strip(VMS)
+        simulation.server.delete(VMS)
+        await asyncio.sleep(SOON_S)
+        assert simulation.server.find(VMS) is None
+        assert [row.owner for row in simulation.rows.providers.values()] == [None] * (policy == "Orphan")
 
     tell(story)

@@ -1,7 +1,6 @@
 """The definitions as objects: names, columns, and what old servers do not get."""
 
 import json
-from typing import Any
 
 import pytest
 import yaml
@@ -15,11 +14,18 @@ CRDS = {crd["spec"]["names"]["kind"]: crd for crd in crds.build_all()}
 
 def test_every_kind_of_ours_has_a_definition() -> None:
     """No kind is watched that was never installed."""
-    assert [definition.resource for definition in crds.DEFINITIONS] == list(kinds.OURS)
+    assert set(kinds.OURS) == {definition.resource for definition in crds.DEFINITIONS}
 
 
 @pytest.mark.parametrize(
-    ("kind", "scope", "short"), [("Tenant", "Cluster", "ktn"), ("Provider", "Namespaced", "kprov")]
+    ("kind", "scope", "short"),
+    [
+        ("Tenant", "Cluster", "ktn"),
+        ("Provider", "Namespaced", "kprov"),
+        ("Workflow", "Namespaced", "kwf"),
+        ("WorkflowRevision", "Namespaced", "wfrev"),
+        ("WorkflowDecision", "Namespaced", "wfd"),
+    ],
 )
 def test_kinds_are_found_by_their_names(kind: str, scope: str, short: str) -> None:
     """`kubectl get ktn`, `kubectl get keep` work."""
@@ -35,6 +41,13 @@ def test_kinds_are_found_by_their_names(kind: str, scope: str, short: str) -> No
     [
         ("Tenant", ["Tenant-ID", "Ready", "Reason", "Providers", "Workflows", "Age"], ["Runtime"]),
         ("Provider", ["Type", "Tenant", "Ready", "Reason", "Age"], ["External-Name"]),
+        ("Workflow", ["Ready", "Reason", "Active", "Desired", "Available", "Age"], ["Canary", "Deployed"]),
+        (
+            "WorkflowRevision",
+            ["Workflow", "Number", "Hash", "Active", "Ready", "Age"],
+            ["Approved", "Tags", "Note"],
+        ),
+        ("WorkflowDecision", ["Workflow", "Action", "Revision", "Actor", "Handled", "Reason", "Age"], []),
     ],
 )
 def test_the_columns_of_kubectl_get(kind: str, columns: list[str], wide: list[str]) -> None:
@@ -109,7 +122,9 @@ def test_an_old_server_gets_what_it_knows_and_the_rest_is_named() -> None:
     for crd in CRDS.values():
         kept, left_out = crds.without_unknown(crd, crds.features_of("v1.20.2"))
         assert "x-kubernetes-validations" not in json.dumps(kept)
-        assert [name.split()[0] for name in left_out] == ["x-kubernetes-validations"]
+        assert "selectableFields" not in json.dumps(kept)
+        selectable = ["selectableFields"] if "selectableFields" in crd["spec"]["versions"][0] else []
+        assert [name.split()[0] for name in left_out] == ["x-kubernetes-validations", *selectable]
     assert json.dumps(CRDS) == before
 
 
@@ -121,9 +136,17 @@ def test_rules_lose_only_their_paths_on_servers_that_know_rules_alone() -> None:
     assert len(left_out) == 1
 
 
-def test_selectable_fields_are_left_out_where_unknown() -> None:
-    """The kinds that will have them install on every server too."""
-    crd: dict[str, Any] = {"spec": {"versions": [{"selectableFields": [{"jsonPath": ".spec.x"}]}]}}
-    kept, left_out = crds.without_unknown(crd, crds.features_of("v1.30.0"))
-    assert kept == {"spec": {"versions": [{}]}}
-    assert left_out[0].startswith("selectableFields")
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("WorkflowRevision", [".spec.workflowRef.name", ".spec.number"]),
+        ("WorkflowDecision", [".spec.workflowRef.name"]),
+    ],
+)
+def test_what_belongs_to_a_workflow_can_be_selected(kind: str, fields: list[str]) -> None:
+    """`--field-selector spec.workflowRef.name=high-cpu` works where the server knows how; elsewhere labels do."""
+    version = CRDS[kind]["spec"]["versions"][0]
+    assert [field["jsonPath"] for field in version["selectableFields"]] == fields
+    kept, left_out = crds.without_unknown(CRDS[kind], crds.features_of("v1.30.0"))
+    assert "selectableFields" not in json.dumps(kept)
+    assert left_out == ("selectableFields (known from Kubernetes 1.31; labels select the same)",)

@@ -87,6 +87,17 @@ def test_a_spec_that_breaks_a_rule_cannot_be_read() -> None:
     assert isinstance(a_tenant(spec={"allowedNamespaces": {}}).spec, Invalid)
 
 
+def test_a_spec_is_read_once_in_each_generation() -> None:
+    """The server raises the generation with each edit: until then nobody has to read the spec again, or judge it."""
+    known = a_provider(generation=2)
+    answer = manifest("vm", {"type": "slack"}, namespace="monitoring", generation=2, version=5)
+    assert objects.parse("Provider", answer, provider, known=known).spec is known.spec
+    edited = manifest("vm", {"type": "slack"}, namespace="monitoring", generation=3, version=6)
+    assert objects.parse("Provider", edited, provider, known=known).spec != known.spec
+    another = manifest("vm", {"type": "slack"}, namespace="monitoring", generation=2, uid="another")
+    assert objects.parse("Provider", another, provider, known=known).spec != known.spec
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),

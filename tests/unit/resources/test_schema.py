@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from keep_operator.resources import provider, schema, tenant
+from keep_operator.resources import crds, provider, revision, schema, tenant, workflow
 
 pytestmark = pytest.mark.unit
 
-MODELS = (tenant.TenantSpec, tenant.TenantStatus, provider.ProviderSpec, provider.ProviderStatus)
+MODELS = [model for definition in crds.DEFINITIONS for model in (definition.spec, definition.status)]
+FREE_OBJECTS = ("WorkflowSpec.definition",)
 # What a structural schema may hold, of what our models need.
 KEYWORDS = {
     "additionalProperties",
@@ -22,6 +23,7 @@ KEYWORDS = {
     "maxLength",
     "maxProperties",
     "maximum",
+    "minItems",
     "minLength",
     "minimum",
     "nullable",
@@ -55,7 +57,8 @@ def test_nothing_but_what_a_structural_schema_may_hold() -> None:
     """The API server accepts the definitions."""
     assert {key for _, node in ALL for key in node} <= KEYWORDS
     for path, node in ALL:
-        assert ("type" in node) != ("x-kubernetes-preserve-unknown-fields" in node), path
+        free = "x-kubernetes-preserve-unknown-fields" in node
+        assert ("type" in node) == (not free or path.endswith(FREE_OBJECTS)), path
         assert not ("properties" in node and "additionalProperties" in node), path
 
 
@@ -108,6 +111,26 @@ def test_the_documented_defaults_and_no_others() -> None:
         "ProviderSpec.adoptionPolicy": "Never",
         "ProviderSpec.driftPolicy": "Correct",
         "ProviderSpec.suspend": False,
+        "WorkflowSpec.suspend": False,
+        "WorkflowSpec.dependencyPolicy": "Wait",
+        "WorkflowSpec.progressDeadlineSeconds": 600,
+        "WorkflowSpec.run.missedTicks": "Skip",
+        "WorkflowSpec.run.maxAttempts": 3,
+        "WorkflowSpec.release.strategy.type": "AllAtOnce",
+        "WorkflowSpec.release.strategy.canary.steps[].analysis.failureLimit": 0,
+        "WorkflowSpec.release.strategy.canary.rollbackWindow.revisions": 0,
+        "WorkflowSpec.release.checklist[].required": True,
+        "WorkflowSpec.release.autoRollback.enabled": False,
+        "WorkflowSpec.release.readyWhen": "Deployed",
+        "WorkflowSpec.revisionHistoryLimit": 10,
+        "WorkflowSpec.runHistory.successful": 3,
+        "WorkflowSpec.runHistory.failed": 1,
+        "WorkflowSpec.deletionGraceSeconds": 60,
+        "WorkflowSpec.deletionPolicy": "Delete",
+        "WorkflowSpec.adoptionPolicy": "Never",
+        "WorkflowSpec.driftPolicy": "Correct",
+        "WorkflowDecisionSpec.full": False,
+        "WorkflowDecisionSpec.force": False,
     }
 
 
@@ -116,6 +139,28 @@ def test_settings_are_free_json() -> None:
     config = schema.structural(provider.ProviderSpec)["properties"]["config"]
     assert config["additionalProperties"] == {"nullable": True, "x-kubernetes-preserve-unknown-fields": True}
     assert config["maxProperties"] == 64
+
+
+def test_a_definition_is_a_free_object() -> None:
+    """Whatever Keep's grammar is to hold is stored, now and later; a text or a list is none."""
+    definition = schema.structural(workflow.WorkflowSpec)["properties"]["definition"]
+    del definition["description"]
+    assert definition == {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256}
+
+
+def test_a_recorded_definition_is_compared_whole() -> None:
+    """No key of a version's definition can be replaced by another one.
+
+    `==` of the API server takes free objects for equal that have as many keys, if those that both have are equal. It
+    compares every key of a map.
+    """
+    definition = schema.structural(revision.WorkflowRevisionSpec)["properties"]["definition"]
+    del definition["description"]
+    assert definition == {
+        "type": "object",
+        "additionalProperties": {"x-kubernetes-preserve-unknown-fields": True, "nullable": True},
+        "maxProperties": 256,
+    }
 
 
 def test_equal_models_give_equal_schemas() -> None:

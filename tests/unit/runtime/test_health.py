@@ -8,12 +8,14 @@ import pytest
 
 from keep_operator.errors import Unavailable
 from keep_operator.runtime import health
-from keep_operator.runtime.health import Pulse, Startup, StepState
+from keep_operator.runtime.health import CONTACT_GAP_S, Contact, Pulse, Startup, StepState
 from keep_operator.runtime.metrics import Metrics
 from unit import virtual_time
 from unit.virtual_time import now_s
 
 pytestmark = pytest.mark.unit
+
+LIMIT_S = 300.0
 
 
 def test_ready_means_that_every_step_is_done() -> None:
@@ -55,6 +57,60 @@ def test_a_loop_that_does_not_turn_shows_its_lag() -> None:
     """Somebody blocks it: the liveness probe, asked from outside, will say so."""
     times = iter([0.0, 45.5])
     assert Pulse(lambda: next(times)).lag_s() == 45.0
+
+
+def test_a_dead_watch_is_named_while_the_server_answers_others() -> None:
+    """The operator is blind for one kind, and everything else works: a restart mends that."""
+    signs = {"tenants": 1000.0, "providers of team": 500.0, "secrets": 990.0}
+    contact = Contact(lambda: 0.0)
+    contact.until = 500.0 + LIMIT_S
+    assert health.deaf(signs, contact, LIMIT_S) is None
+    contact.until = 501.0 + LIMIT_S
+    trouble = health.deaf(signs, contact, LIMIT_S)
+    assert trouble == "the watch of providers of team has been silent for 301 s, while the API server answered others"
+
+
+def test_silent_watches_are_no_fault_while_the_server_is_away() -> None:
+    """An outage of an hour restarts nobody, neither while it lasts nor when the server's first answer comes."""
+    now = [0.0]
+    contact = Contact(lambda: now[0])
+    signs = {"tenants": 0.0, "secrets": 0.0}
+
+    def trouble() -> str | None:
+        return health.deaf(signs, contact, LIMIT_S)
+
+    for second in range(0, 3600, 2):
+        now[0] = float(second)
+        contact.note(answered=False)
+        assert trouble() is None
+    for _ in range(int(LIMIT_S // 2)):
+        now[0] += 2.0
+        contact.note(answered=True)
+        assert trouble() is None
+    now[0] += 2.0
+    contact.note(answered=True)
+    assert trouble() is not None
+
+
+def test_no_answer_and_no_failure_tell_nothing() -> None:
+    """A connection that has died in silence: nothing is known of the server, so the watches are not blamed."""
+    contact = Contact(lambda: 100.0)
+    contact.note(answered=True)
+    assert health.deaf({"tenants": 50.0}, contact, LIMIT_S) is None
+
+
+def test_a_process_that_was_frozen_is_given_time_to_hear_again() -> None:
+    """After an hour in a frozen container the Lease is answered first; the watches have their chance before a restart."""
+    now = [0.0]
+    contact = Contact(lambda: now[0])
+    contact.note(answered=True)
+    now[0] = 3600.0
+    contact.note(answered=True)
+    assert health.deaf({"tenants": 0.0}, contact, LIMIT_S) is None
+    while now[0] - 3600.0 <= LIMIT_S:
+        now[0] += CONTACT_GAP_S
+        contact.note(answered=True)
+    assert health.deaf({"tenants": 0.0}, contact, LIMIT_S) is not None
 
 
 async def ask(port: int, path: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_environment_survives_a_shell_whatever_the_folder_is_called(
     config, url, path = said.stdout.splitlines()
     assert config == str(folder / "admin.kubeconfig")
     assert url == "postgresql://keep_operator:p%40ss%2Fword@127.0.0.1:5555/keep_operator"
-    assert path == f"{folder}/bin:{os.environ['PATH']}"
+    assert path == f"{folder}/bin:{os.environ['PATH']}:{Path(sys.executable).parent}"
 
 
 def test_a_given_database_is_what_the_environment_names(tmp_path: Path) -> None:

@@ -163,10 +163,11 @@ def test_servers_do_not_inherit_the_users_credentials(
 
 
 ATTENDING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from keep_operator.sandbox import guardian
 from keep_operator.sandbox.processes import Command, Roster
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as a terminal starts it, though the tests may run under nohup
 folder = Path(sys.argv[1])
 roster = Roster(folder / "processes.json")
 with guardian.posted(folder, roster, log=folder / "guardian.log"):

@@ -1,0 +1,222 @@
+"""What an answer of the read API takes (P-7): `python -m bench.read_api` prints a table.
+
+A console process, a PostgreSQL of its own, 10,000 workflows, one of them with 1,000 versions, another with two of nearly
+200 KiB. The API server is played and allows everything: whose rights are remembered is asked about every ten seconds only.
+Milliseconds that a client waits, and of the console's processor time.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import psutil
+from aiohttp import web
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+
+from keep_operator.domain import revision
+from keep_operator.sandbox import postgres
+from keep_operator.store import documents, schema
+from keep_operator.store import engine as database
+
+ROUNDS: Final = 100
+START_LIMIT_S: Final = 60.0
+WORKFLOWS: Final = 10_000
+VERSIONS: Final = 1_000
+STEPS: Final = 1_900
+LINE: Final = "00000000-0000-7000-8000-{:012d}"
+
+# Workflow 1 has many versions, workflow 2 two large ones, the rest none.
+POPULATE: Final = (
+    "INSERT INTO keep_operator.installation (cluster_id) VALUES ('bench')",
+    "INSERT INTO keep_operator.tenant (id, display_name, deletion_policy, checksum) VALUES ('keep', 'Keep', 'Orphan', '')",
+    """INSERT INTO keep_operator.workflow (id, tenant_id, external_name, deletion_policy, suspended, settings, checksum,
+           owner_cluster, owner_namespace, owner_name, owner_uid)
+       SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'keep', 'w' || n, 'Delete', false,
+           '{"run": {"maxAttempts": 3}}', '', 'bench', 'bench', 'w' || n, 'uid-' || n
+       FROM generate_series(1, :workflows) n""",
+    """INSERT INTO keep_operator.workflow_revision
+           (workflow_id, number, content_hash, hash_version, definition, created_from_generation)
+       SELECT :many, n, encode(sha256(n::text::bytea), 'hex'), 1, json_build_object('consts', json_build_object('a', n)), n
+       FROM generate_series(1, :versions) n""",
+    """INSERT INTO keep_operator.workflow_revision
+           (workflow_id, number, content_hash, hash_version, definition, created_from_generation)
+       VALUES (:large, 1, :hash_1, 1, cast(:definition_1 AS json), 1), (:large, 2, :hash_2, 1, cast(:definition_2 AS json), 2)""",
+    "INSERT INTO keep_operator.revision_state SELECT workflow_id, number, now(), now() FROM keep_operator.workflow_revision",
+    """INSERT INTO keep_operator.deployment (workflow_id, revision, from_revision, cause, actor, reason)
+       SELECT :many, n, nullif(n - 1, 0), 'AllAtOnce', 'ann', '' FROM generate_series(1, :versions) n""",
+    """INSERT INTO keep_operator.ledger (tenant_id, kind, namespace, name, uid, action, actor, details)
+       SELECT 'keep', 'Workflow', 'bench', 'w' || 1 + n % 50, '', 'Deployed', 'ann',
+           json_build_object('id', '00000000-0000-7000-8000-' || lpad((1 + n % 50)::text, 12, '0'), 'to', n)
+       FROM generate_series(1, 50 * :versions) n""",
+    "ANALYZE",
+)
+ASKED: Final = (
+    ("100 of 1,000 versions", "revisions?namespace=bench&workflow=w1"),
+    ("200 of 1,000 versions", "revisions?namespace=bench&workflow=w1&limit=200"),
+    ("100 entries of a timeline", "history?namespace=bench&workflow=w1"),
+    ("100 of 1,000 deployments", "history?namespace=bench&workflow=w1&only=deployments"),
+    ("one version with its definition", "revisions/500?namespace=bench&workflow=w1"),
+    ("difference, 187 KiB, every seventh step edited", "diff?namespace=bench&workflow=w2&before=1&after=2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A console at work."""
+
+    url: str
+    process: psutil.Process
+
+
+def main() -> None:
+    """Measure and print."""
+    table = Table(title=f"{WORKFLOWS} workflows, {VERSIONS} versions; {ROUNDS} requests one after the other")
+    for title in ("asked for", "median ms", "p95 ms", "worst ms", "processor ms"):
+        table.add_column(title, justify="left" if title == "asked for" else "right")
+    for row in asyncio.run(_measure()):
+        table.add_row(*row)
+    Console(width=110).print(table)
+
+
+async def _measure() -> list[tuple[str, ...]]:
+    with tempfile.TemporaryDirectory(prefix="keep-operator-") as name:
+        folder = Path(name)
+        with postgres.running(folder / "postgres") as server:
+            await _populate(server.url())
+            async with _cluster() as cluster, _console(folder, server.url(), cluster) as console:
+                return [await _ask(console, what, path) for what, path in ASKED]
+
+
+async def _ask(console: Served, what: str, path: str) -> tuple[str, ...]:
+    times: list[float] = []
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer anybodys"}) as session:
+        for _ in range(3):
+            await _answer(session, console, path)
+        before = sum(console.process.cpu_times()[:2])
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            await _answer(session, console, path)
+            times.append((time.perf_counter() - began) * 1000)
+        spent_ms = (sum(console.process.cpu_times()[:2]) - before) * 1000 / ROUNDS
+    times.sort()
+    figures = (statistics.median(times), times[int(len(times) * 0.95) - 1], times[-1], spent_ms)
+    return what, *(f"{each:.1f}" for each in figures)
+
+
+async def _answer(session: aiohttp.ClientSession, console: Served, path: str) -> None:
+    async with session.get(f"{console.url}/api/v1/{path}") as response:
+        await response.read()
+        assert response.status == 200, await response.text()
+
+
+async def _populate(url: str) -> None:
+    before, after = _definition(edited=False), _definition(edited=True)
+    given = {
+        "workflows": WORKFLOWS,
+        "versions": VERSIONS,
+        "many": LINE.format(1),
+        "large": LINE.format(2),
+        "hash_1": revision.content_hash(before),
+        "hash_2": revision.content_hash(after),
+        "definition_1": documents.text(before),
+        "definition_2": documents.text(after),
+    }
+    engine = database.connect(url, application_name="bench")
+    await schema.migrate(engine)
+    for statement in POPULATE:
+        async with database.transaction(engine) as conn:
+            await conn.execute(text(statement), {name: each for name, each in given.items() if f":{name}" in statement})
+    await engine.dispose()
+
+
+def _definition(*, edited: bool) -> dict[str, Any]:
+    steps = [
+        {
+            "name": f"step-{n}",
+            "provider": {"type": "console", "with": {"message": f"{{{{ steps.step-{n // 2}.results }}}}"}},
+        }
+        for n in range(STEPS)
+    ]
+    for step in steps[::7] if edited else ():
+        step["provider"]["with"]["message"] = "something else"  # type: ignore[index]
+    return {"triggers": [{"type": "interval", "value": "5m"}], "steps": steps}
+
+
+@contextlib.asynccontextmanager
+async def _cluster() -> AsyncIterator[str]:
+    """The URL of an API server that knows everybody and allows everything."""
+
+    async def answer(request: web.Request) -> web.Response:
+        review: Mapping[str, Any] = await request.json()
+        status = {"authenticated": True, "user": {"username": "ann"}, "allowed": True}
+        return web.json_response({**review, "status": status}, status=201)
+
+    application = web.Application()
+    application.router.add_post("/{path:.*}", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _console(folder: Path, url: str, cluster: str) -> AsyncIterator[Served]:
+    """A console process, ready."""
+    config, log = folder / "kubeconfig", folder / "console.log"
+    config.write_text(
+        json.dumps(
+            {
+                "current-context": "it",
+                "clusters": [{"name": "it", "cluster": {"server": cluster}}],
+                "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+                "users": [{"name": "it", "user": {"token": "of-the-console"}}],
+            }
+        )
+    )
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(config),
+        "KEEP_OPERATOR_DATABASE_URL": url,
+        "KEEP_OPERATOR_HEALTH_PORT": "0",
+        "KEEP_OPERATOR_CONSOLE_PORT": "0",
+        "KEEP_OPERATOR_LOG_FORMAT": "json",
+    }
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "keep_operator", "console"), env=environment, stdout=output, stderr=output
+        )
+    try:
+        yield Served(f"http://127.0.0.1:{await asyncio.to_thread(_port, log)}", psutil.Process(process.pid))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+def _port(log: Path) -> str:
+    """Where the API is, once the log says it."""
+    end = time.monotonic() + START_LIMIT_S
+    while (found := re.search(r'"serving the read API", "port": (\d+)', log.read_text())) is None:
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+    return found[1]
+
+
+if __name__ == "__main__":
+    main()

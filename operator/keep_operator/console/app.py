@@ -1,0 +1,169 @@
+"""The read API as one application: its paths, who may come in, what is answered when something is wrong, the access log.
+
+::
+
+    request ──► Front: note, answer for failures, one log line
+                  └─► who asks? (doorkeeper) ──► the endpoint: parameters, may they?, read, tell
+
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from keep_operator.console import answers, differences, past, problems, retentions, room
+from keep_operator.console.problems import Problem
+from keep_operator.console.room import Room
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "/api/v1"
+# Requests under way at once, which bounds memory: each may bring a body of a megabyte.
+AT_ONCE: Final = 128
+# Seconds for one request: longer than the database and the API server are waited for, one after the other.
+PATIENCE_S: Final = 60.0
+
+Endpoint = Callable[[Room, Request], Awaitable[Response]]
+ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
+    ("GET", "/revisions", past.of_revisions),
+    ("GET", "/revisions/{revision}", past.of_revision),
+    ("GET", "/history", past.of_workflow),
+    ("GET", "/ledger", past.of_tenant),
+    ("GET", "/diff", differences.of_versions),
+    ("POST", "/diff", differences.of_draft),
+    ("GET", "/retention", retentions.of_workflow),
+)
+
+
+async def of_root(_: Room, request: Request) -> Response:
+    """Who the user is taken for, and what can be asked: the way to try a token."""
+    room.parameters(request)
+    paths = sorted({f"{PREFIX}{path}" for _, path, _ in ENDPOINTS})
+    return answers.answer(request, {"user": request.state.visitor.user.name, "paths": paths})
+
+
+def build(here: Room) -> ASGIApp:
+    """The application; it starts and ends nothing by itself."""
+    # One route for all methods of a path: so an unknown method is told which there are.
+    by_path: dict[str, dict[str, Endpoint]] = {"": {"GET": of_root}, "/": {"GET": of_root}}
+    for method, path, endpoint in ENDPOINTS:
+        by_path.setdefault(path, {})[method] = endpoint
+    routes = [
+        Route(
+            f"{PREFIX}{path}", partial(_serve, here, f"{PREFIX}{path}", endpoints), methods=list(endpoints), name=path
+        )
+        for path, endpoints in by_path.items()
+    ]
+    handlers: Any = {
+        Problem: _problem,
+        HTTPException: _http,
+        Exception: _bug,
+    }
+    made = Starlette(routes=routes, exception_handlers=handlers)
+    made.router.redirect_slashes = False
+    return Front(made)
+
+
+async def _serve(here: Room, path: str, endpoints: dict[str, Endpoint], request: Request) -> Response:
+    request.state.told["path"] = path  # of what users put into it nothing is logged
+    request.state.visitor = await here.doorkeeper.visitor(request.headers.getlist("authorization"))
+    request.state.told["user"] = request.state.visitor.user.name
+    endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await endpoint(here, request)
+    except TimeoutError:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "TimedOut", "The answer took too long; try again.", {"Retry-After": "5"}
+        ) from None
+
+
+async def _problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    request.state.told["reason"] = problem.reason
+    return _told(problem)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"This path takes {(error.headers or {}).get('Allow', 'other methods')}."
+        problem = Problem(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", detail, error.headers or {})
+    else:
+        problem = problems.missing("PathNotFound", f"There is no such path; GET {PREFIX} lists those that there are.")
+    return await _problem(request, problem)
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    """The answer; the error itself goes on to `Front`."""
+    return await _problem(request, problems.INTERNAL)
+
+
+def _told(problem: Problem) -> Response:
+    return JSONResponse(
+        problem.document(),
+        int(problem.status),
+        {"Cache-Control": "no-store", **problem.headers},
+        media_type=problems.MEDIA_TYPE,
+    )
+
+
+BUSY: Final = Problem(
+    HTTPStatus.SERVICE_UNAVAILABLE, "Busy", "Too many requests are under way; try again.", {"Retry-After": "1"}
+)
+
+
+class Front:
+    """Notes what each request was about, and writes one line to the log; with a traceback before it where there is a bug."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        told: dict[str, Any] = {}
+        scope["state"] = {"told": told}
+        began = time.monotonic()
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._under_way += 1
+        try:
+            if self._under_way > AT_ONCE:
+                told["reason"] = BUSY.reason
+                await _told(BUSY)(scope, receive, noting)
+            else:
+                await self._inner(scope, receive, noting)
+        except Exception:
+            log.exception("a request was not answered as it should have been")
+        finally:
+            self._under_way -= 1
+            log.info(
+                "request",
+                extra={
+                    "method": scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else None,
+                    "path": None,
+                    **told,
+                    "status": status,
+                    "duration_ms": round((time.monotonic() - began) * 1000, 1),
+                },
+            )

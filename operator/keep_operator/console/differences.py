@@ -1,0 +1,98 @@
+"""`diff`: what differs between two versions of a workflow, or between a draft and a version."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from keep_operator.console import answers, asked, problems, room
+from keep_operator.console.answers import Json
+from keep_operator.console.asked import MOST_CONTEXT, PLACE, Draft, Place
+from keep_operator.console.room import Room
+from keep_operator.domain import difference, revision
+from keep_operator.domain.grammar.faults import Fault
+from keep_operator.domain.grammar.workflow import Judgement
+from keep_operator.domain.history import Lineage, Revision
+from keep_operator.resources.kinds import WORKFLOW_REVISIONS
+from keep_operator.store import revisions, workflows
+
+# Faults and warnings of a draft that are told.
+_TOLD: Final = 100
+
+
+async def of_versions(here: Room, request: Request) -> Response:
+    """From the version ``before`` to the version ``after``."""
+    given = room.parameters(request, *PLACE, "before", "after", "context")
+    where, context = asked.place(given), given.number("context", 3, 0, MOST_CONTEXT)
+    names = [asked.reference(given.must(side), f"The parameter {side}") for side in ("before", "after")]
+    await here.admit_to(request, where, WORKFLOW_REVISIONS)
+    async with here.look() as conn:
+        lineage = await workflows.find(conn, (await here.line(conn, where)).id)
+        assert lineage is not None  # rows of lineages are never removed
+        first, second = (asked.resolved(lineage, name, where) for name in names)
+        tag = answers.tag_of("diff", first.content_hash, second.content_hash, first.number, second.number, context)
+        if answers.known(request, tag):
+            return answers.not_modified(tag)
+        found = await revisions.definitions(conn, lineage.id, [first.number, second.number])
+    told = await _compared(here, found[first.number], found[second.number], context)
+    sides = {"before": _version(where, first), "after": _version(where, second)}
+    return answers.answer(request, {"workflowId": str(lineage.id), **sides, **told}, tag)
+
+
+async def of_draft(here: Room, request: Request) -> Response:
+    """From the version ``before`` (the active one, if none is named) to the definition in the body."""
+    given = room.parameters(request, *PLACE, "before", "context")
+    where, context = asked.place(given), given.number("context", 3, 0, MOST_CONTEXT)
+    name = asked.reference(given.text("before") or "active", "The parameter before")
+    await here.admit_to(request, where, WORKFLOW_REVISIONS)
+    body = await asked.draft(request)
+    async with here.comparing:
+        judged, draft, content_hash = await asyncio.to_thread(_read, body)
+    async with here.look() as conn:
+        lineage = await workflows.find(conn, (await here.line(conn, where)).id)
+        assert lineage is not None
+        first = asked.resolved(lineage, name, where)
+        found = await revisions.definitions(conn, lineage.id, [first.number])
+    told = await _compared(here, found[first.number], draft, context)
+    return answers.answer(
+        request,
+        {
+            "workflowId": str(lineage.id),
+            "before": _version(where, first),
+            "after": {"name": "draft", "number": _number(lineage, content_hash), "contentHash": content_hash},
+            "faults": [_fault(each) for each in judged.faults[:_TOLD]],
+            "warnings": [_fault(each) for each in judged.warnings[:_TOLD]],
+            **told,
+        },
+    )
+
+
+def _read(body: Draft) -> tuple[Judgement, Mapping[str, Any], str]:
+    """The draft, what is wrong with it, and its hash. Raises Problem 400."""
+    judged = body.judged()
+    assert judged.definition is not None  # `judged` raises before that
+    try:
+        return judged, judged.definition, revision.content_hash(judged.definition)
+    except revision.Unhashable as error:
+        raise problems.bad("DraftInvalid", f"The draft cannot be compared: {error}") from None
+
+
+async def _compared(here: Room, before: Mapping[str, Any], after: Mapping[str, Any], context: int) -> Json:
+    async with here.comparing:
+        return await asyncio.to_thread(difference.told, before, after, context=context)
+
+
+def _version(where: Place, each: Revision) -> Json:
+    return {"name": f"{where.name} {each}", "number": each.number, "contentHash": each.content_hash}
+
+
+def _number(lineage: Lineage, content_hash: str) -> int | None:
+    """The newest version that is as the draft."""
+    same = lineage.with_content(content_hash)
+    return same[-1].number if same else None
+
+
+def _fault(fault: Fault) -> Json:
+    return {"reason": str(fault.reason), "path": fault.path, "line": fault.line, "message": fault.message}

@@ -1,0 +1,122 @@
+"""Who asks, and whether they may: the API server decides, and what it allowed is remembered for a moment.
+
+Only what was allowed is remembered, so that a right that was just given works at once, and one that was taken away ends
+within `REMEMBERED_FOR`. Tokens are not kept: what is remembered is found by their hashes.
+"""
+
+import hashlib
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Generic, TypeVar
+
+from keep_operator.cluster import reviews
+from keep_operator.cluster.client import Cluster
+from keep_operator.cluster.reviews import Right, User
+from keep_operator.console import problems
+from keep_operator.errors import KeepOperatorError
+
+log = logging.getLogger(__name__)
+
+# Pages of one history are asked for within a few seconds; a right that is taken away should not live on for longer.
+REMEMBERED_FOR: Final = timedelta(seconds=10)
+# Answers, of each kind: a few hundred bytes each.
+REMEMBERED_AT_MOST: Final = 2_000
+# Characters. Tokens of service accounts have about 1,000, those of identity providers with many groups some 10,000.
+LONGEST_TOKEN: Final = 16 * 1024
+# RFC 6750: what a token consists of.
+_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A user, and the hash of the token that has proved it."""
+
+    user: User
+    proof: bytes
+
+
+class Memory(Generic[Key, Value]):
+    """What was found out lately: for so many seconds, so many things at most; what is full forgets the oldest."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float, at_most: int) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._at_most = at_most
+        self._known: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: Key) -> Value | None:
+        """What is known, if it is not too old."""
+        found = self._known.get(key)
+        if found is None:
+            return None
+        until, value = found
+        if until <= self._clock():
+            del self._known[key]
+            return None
+        return value
+
+    def put(self, key: Key, value: Value) -> None:
+        """Remember it from now on."""
+        self._known.pop(key, None)
+        self._known[key] = (self._clock() + self._seconds, value)
+        while len(self._known) > self._at_most:
+            self._known.popitem(last=False)
+
+
+class Doorkeeper:
+    """Answers for the API server; made once per process."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float]) -> None:
+        seconds = REMEMBERED_FOR.total_seconds()
+        self._cluster = cluster
+        self._users: Memory[bytes, User] = Memory(clock, seconds, REMEMBERED_AT_MOST)
+        self._rights: Memory[tuple[bytes, Right], bool] = Memory(clock, seconds, REMEMBERED_AT_MOST)
+
+    async def visitor(self, authorization: list[str]) -> Visitor:
+        """Who sends this header. Raises Problem: 401, 503."""
+        if not authorization:
+            raise problems.unauthenticated("Send a token of the cluster's: `Authorization: Bearer TOKEN`.")
+        found = _BEARER.fullmatch(authorization[0])
+        if len(authorization) > 1 or found is None or len(found[1]) > LONGEST_TOKEN:
+            raise problems.unauthenticated("The header Authorization must be one, and hold `Bearer` and a token.")
+        proof = hashlib.sha256(found[1].encode()).digest()
+        user = self._users.get(proof)
+        if user is None:
+            user = await _asked(reviews.user_of(self._cluster, found[1]))
+            if user is None:
+                raise problems.unauthenticated("The API server does not know this token: it is wrong, or has expired.")
+            self._users.put(proof, user)
+        return Visitor(user, proof)
+
+    async def admit(self, visitor: Visitor, right: Right, told: str = "") -> None:
+        """Returns if the visitor may do that. Raises Problem: 403, 503.
+
+        ``told`` names the right where it would tell more than was asked for.
+        """
+        if self._rights.get((visitor.proof, right)):
+            return
+        if not await _asked(reviews.allowed(self._cluster, visitor.user, right)):
+            raise problems.forbidden(
+                f'User "{visitor.user.name}" may not {right}: ask for a role that allows it, such as keep-operator-view.'
+                if right.namespace
+                else f'User "{visitor.user.name}" may not {told or right}: ask for a ClusterRole that allows it.'
+            )
+        self._rights.put((visitor.proof, right), True)
+
+
+async def _asked(question: Awaitable[Value]) -> Value:
+    try:
+        return await question
+    except KeepOperatorError as failure:
+        log.warning("the API server was asked about a user in vain: %s", failure)
+        raise problems.unavailable("The API server", failure) from None

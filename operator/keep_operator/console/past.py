@@ -1,0 +1,104 @@
+"""`revisions`, `history`, `ledger`: the past of a workflow or a tenant, page by page, the newest first.
+
+Each page is two statements: which line of versions is meant, and as many rows of an index as are shown (A-HIS-1).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from keep_operator.cluster.reviews import Right
+from keep_operator.console import answers, asked, problems, room
+from keep_operator.console.answers import Json
+from keep_operator.console.asked import PLACE, Parameters
+from keep_operator.console.room import Room
+from keep_operator.resources.kinds import TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Resource
+from keep_operator.store import history, revisions, tenants, workflows
+from keep_operator.store.history import NotAPage, Page
+
+Item = TypeVar("Item")
+_PAGED: Final = ("after", "limit")
+
+
+async def of_revisions(here: Room, request: Request) -> Response:
+    """The versions of a workflow without their definitions, archived ones too."""
+    given = room.parameters(request, *PLACE, *_PAGED)
+    return await _of_workflow(here, request, given, WORKFLOW_REVISIONS, history.revisions, answers.revision)
+
+
+async def of_revision(here: Room, request: Request) -> Response:
+    """One version with its definition."""
+    where = asked.place(room.parameters(request, *PLACE))
+    text = asked.reference(request.path_params["revision"], "The last part of the path")
+    await here.admit_to(request, where, WORKFLOW_REVISIONS)
+    async with here.look() as conn:
+        lineage = await workflows.find(conn, (await here.line(conn, where)).id)
+        assert lineage is not None  # rows of lineages are never removed
+        found = asked.resolved(lineage, text, where)
+        definition = (await revisions.definitions(conn, lineage.id, [found.number]))[found.number]
+    told = {"workflowId": str(lineage.id), **answers.revision(found), "definition": definition}
+    return answers.answer(request, told)
+
+
+async def of_workflow(here: Room, request: Request) -> Response:
+    """Everything that was done to a workflow; with ``only=deployments`` what was made active, as in `status.history`."""
+    given = room.parameters(request, *PLACE, *_PAGED, "only")
+    match given.text("only"):
+        case None:
+            return await _of_workflow(here, request, given, WORKFLOWS, history.timeline, answers.entry)
+        case "deployments":
+            return await _of_workflow(here, request, given, WORKFLOWS, history.deployments, answers.deployment)
+        case _:
+            raise problems.bad("ParameterInvalid", "The parameter `only` knows one value: deployments.")
+
+
+async def of_tenant(here: Room, request: Request) -> Response:
+    """Everything that was done to a tenant and all that belongs to it."""
+    given = room.parameters(request, "tenant", *_PAGED)
+    tenant_id, after, limit = given.tenant(), given.text("after"), given.limit()
+    async with here.look() as conn:
+        record = await tenants.find(conn, tenant_id)
+    owner = None if record is None or record.owner is None else record.owner
+    ours = owner is not None and owner.cluster_id == here.cluster_id
+    # Who may not read the Tenant does not learn whether there is one, nor its name where that is another than its id.
+    right = Right("get", TENANTS, name=tenant_id)
+    named = replace(right, name=owner.name) if owner is not None and ours else right
+    await here.admit(request, named, told=str(right))
+    if not ours:
+        raise problems.missing(
+            "TenantNotFound",
+            f'No Tenant of this cluster has the id "{tenant_id}". Of one that is deleted `keep-operator ledger show` has the '
+            "ledger.",
+        )
+    async with here.look() as conn:
+        found = await _page(history.entries_of_tenant(conn, tenant_id, after=after, limit=limit))
+    return answers.answer(request, answers.page(found, answers.entry))
+
+
+async def _of_workflow(
+    here: Room,
+    request: Request,
+    given: Parameters,
+    resource: Resource,
+    read: Callable[..., Awaitable[Page[Item]]],
+    tell: Callable[[Item], Json],
+) -> Response:
+    where, after, limit = asked.place(given), given.text("after"), given.limit()
+    await here.admit_to(request, where, resource)
+    async with here.look() as conn:
+        line = await here.line(conn, where)
+        found = await _page(read(conn, line.id, after=after, limit=limit))
+    return answers.answer(request, {"workflowId": str(line.id), **answers.page(found, tell)})
+
+
+async def _page(asking: Awaitable[Page[Item]]) -> Page[Item]:
+    try:
+        return await asking
+    except NotAPage:
+        raise problems.bad(
+            "CursorInvalid",
+            "The parameter after must be the `after` of an earlier page of the same list; leave it out to begin anew.",
+        ) from None

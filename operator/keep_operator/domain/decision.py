@@ -1,0 +1,517 @@
+"""What one decision of a person or machine does to a workflow, or why it does nothing: once, whatever comes of it.
+
+::
+
+    handled before? ── known to this version? ── as expected? ── which revision? ── may it be? ── effects
+
+All effects of a decision, the mark that it was handled, and its ledger entry are one transaction. Deleting the decision
+undoes nothing, and the same `requestId` never does anything again (A-AP-6).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from keep_operator.domain import conditions, history, release
+from keep_operator.domain.conditions import Finding, Truth
+from keep_operator.domain.history import Cause, Hold, Lineage, Reference, Refusal, Revision
+from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.release import Activate, EndHold, Gates
+from keep_operator.resources.decision import RevisionChoice, WorkflowDecisionSpec
+from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOWS, Key
+from keep_operator.resources.objects import Object
+from keep_operator.resources.release import RESERVED_TAGS
+from keep_operator.resources.shapes import Invalid
+
+# How long a decision waits for the Workflow that it names.
+PATIENCE: Final = timedelta(minutes=10)
+# How long the object of a decision stays after that was handled; the database remembers it for ever.
+KEPT: Final = timedelta(days=30)
+# The Workflow itself is looked at first, which wakes the decision; this is for the edge that nobody thought of.
+LOOK_AGAIN: Final = timedelta(seconds=5)
+# What anybody who may make a decision may decide where nobody can prove who that is: it stops harm, and is undone easily.
+UNPROVEN: Final = ("Rollback", "Abort", "Pause", "Resume", "Note")
+# These tools make again what is deleted.
+_TRACKING: Final = ("ArgoCD", "Flux", "Helm")
+# As many as the status of a revision shows.
+TAGS_LIMIT: Final = 32
+# Too late, or nothing to do, is no fault of the decision.
+_CARRIED_OUT: Final = ("Done", "NoOp", "Superseded")
+
+
+@dataclass(frozen=True, slots=True)
+class SetHold:
+    """This hold is in force now, in place of the one that was."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The content of this revision is never chosen again, under whatever number."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRejection:
+    """All revisions of this content may be chosen again."""
+
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """The tag points to this revision now, wherever it did before."""
+
+    tag: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Untag:
+    """The tag points to nothing any more."""
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A text about a revision (None: about the workflow) for the ledger."""
+
+    number: int | None
+    text: str
+
+
+Effect: TypeAlias = SetHold | EndHold | Activate | Reject | ClearRejection | Tag | Untag | Note
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """A decision that was handled, as the database remembers it for ever; ``uid`` is its object's."""
+
+    request_id: str
+    action: str
+    outcome: str
+    message: str
+    at: datetime
+    ledger_id: str | None = None
+    from_number: int | None = None
+    to_number: int | None = None
+    uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a decision meets: the workflow as it is, the pin in its spec, its gates, and the decision's own past.
+
+    ``waits`` says what the desired revision waits for, such as a Provider; None where it waits for nothing. ``behind``
+    says what the database is known to have had and does not have now; None where there is no such thing.
+    """
+
+    lineage: Lineage
+    pin: Reference | None = None
+    gates: Gates = release.OPEN
+    waits: str | None = None
+    handled: Handled | None = None
+    behind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What comes of a decision: the reason of ``Handled``, a sentence, the effects in order, and from where to where."""
+
+    outcome: str
+    message: str
+    effects: tuple[Effect, ...] = ()
+    to_number: int | None = None
+
+    @property
+    def truth(self) -> Truth:
+        """The status of ``Handled``."""
+        return Truth.TRUE if self.outcome in _CARRIED_OUT else Truth.FALSE
+
+
+def judge(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
+    """What the decision does; the same question always has the same answer."""
+    lineage = met.lineage
+    if met.handled is not None:
+        return Verdict("NoOp", f"Request {spec.request_id} was handled already: {met.handled.outcome}")
+    expected = None if spec.expect is None else spec.expect.active_revision
+    if expected is not None and expected != lineage.active_number:
+        return Verdict("Stale", f"v{expected} was expected to be active, but {lineage.active or 'none'} is")
+    match spec.action:
+        case "Rollback":
+            return _rollback(spec, met, now)
+        case "Deploy":
+            return _deploy(spec, met)
+        case "Resume":
+            return _resume(spec, met)
+        case "Reject":
+            return _reject(spec, met)
+        case "Retry":
+            return _retry(spec, met)
+        case "Tag":
+            return _tag(spec, met)
+        case "Untag":
+            return _untag(spec, met)
+        case "Note":
+            return _note(spec, met)
+        case "Approve" | "Deny" | "Promote" | "Abort" | "Pause" | "CheckItem":
+            return Verdict("Refused", f"This version of the operator does not carry out {spec.action}")
+
+
+def _reference(choice: RevisionChoice) -> Reference:
+    return Reference(choice.number, choice.content_hash, choice.tag, choice.previous is True)
+
+
+def _find(spec: WorkflowDecisionSpec, lineage: Lineage) -> Revision | Verdict:
+    """The revision that the decision names, the previous one where it names none; else how that ends."""
+    wanted = Reference(previous=True) if spec.revision is None else _reference(spec.revision)
+    found = history.resolve(lineage, wanted)
+    if isinstance(found, Refusal):
+        return Verdict("Refused" if found.reason == "RevisionNotFound" else found.reason, found.message)
+    return found
+
+
+def _pinned(met: Situation) -> Verdict | None:
+    if met.pin is None:
+        return None
+    return Verdict("Refused", f"spec.release.pin names {met.pin}: change it where the Workflow's manifest is kept")
+
+
+def _barred(spec: WorkflowDecisionSpec, lineage: Lineage, revision: Revision) -> Verdict | None:
+    """Why a revision may not become active by this decision; `force` takes a rejected one."""
+    bar = release.barred(lineage, revision)
+    if bar is None:
+        return None
+    denied = lineage.denial(revision) is not None
+    reason = "TargetInvalid" if not revision.valid else "TargetDenied" if denied else "TargetRejected"
+    if reason == "TargetRejected" and spec.force:
+        return None
+    return Verdict(reason, bar.message, to_number=revision.number)
+
+
+def _cleared(lineage: Lineage, revision: Revision) -> tuple[Effect, ...]:
+    return (ClearRejection(revision.content_hash),) if lineage.rejection(revision) is not None else ()
+
+
+def _activate(spec: WorkflowDecisionSpec, lineage: Lineage, number: int, cause: Cause) -> tuple[Effect, ...]:
+    if number == lineage.active_number:
+        return ()
+    return (Activate(lineage, number, cause, spec.actor, spec.reason or ""),)
+
+
+def _ended(lineage: Lineage) -> tuple[Effect, ...]:
+    return () if lineage.hold is None else (EndHold(lineage),)
+
+
+def _rollback(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
+    lineage, active, latest = met.lineage, met.lineage.active, met.lineage.latest
+    if (pinned := _pinned(met)) is not None:
+        return pinned
+    target = _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    if active is None or latest is None:
+        return Verdict("NoRollbackTarget", "No revision is active")
+    if target.content_hash == active.content_hash:
+        return Verdict("NoOp", f"The content of {target} is active already, as {active}", to_number=active.number)
+    if (barred := _barred(spec, lineage, target)) is not None:
+        return barred
+    if not target.was_active:
+        return Verdict("Refused", f"{target} has never been active, so there is no way back to it: decide Deploy")
+    cleared = _cleared(lineage, target)
+    if target.content_hash == latest.content_hash:
+        effects = (*cleared, *_ended(lineage), *_activate(spec, lineage, target.number, Cause.HOLD_ENDED))
+        return Verdict("Done", f"{target} is active again, as the definition says", effects, target.number)
+    hold = lineage.hold
+    hold = Hold(
+        rejected_hash=latest.content_hash,
+        target=target.number,
+        actor=spec.actor,
+        reason=spec.reason or "",
+        since=hold.since if hold is not None and release.in_force(hold, latest.content_hash) else now,
+        request_id=spec.request_id,
+    )
+    effects = (*cleared, SetHold(hold), *_activate(spec, lineage, target.number, Cause.ROLLBACK))
+    return Verdict("Done", f"{target} is active in place of {active}; {latest} is held back", effects, target.number)
+
+
+def _deploy(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    lineage, latest = met.lineage, met.lineage.latest
+    if (pinned := _pinned(met)) is not None:
+        return pinned
+    target = _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    assert latest is not None  # since one was found
+    if target.content_hash != latest.content_hash:
+        return Verdict(
+            "Superseded", f"The definition is {latest} by now, so {target} was not deployed. To go back decide Rollback"
+        )
+    if latest.number == lineage.active_number:
+        return Verdict("NoOp", f"{latest} is active already", to_number=latest.number)
+    if (barred := _barred(spec, lineage, latest)) is not None:
+        return barred
+    shut = None if latest.was_active else met.gates.shut()
+    if shut is not None or met.waits is not None:
+        return Verdict("Refused", shut.message if shut is not None else str(met.waits), to_number=latest.number)
+    effects = (
+        *_cleared(lineage, latest),
+        *_ended(lineage),
+        *_activate(spec, lineage, latest.number, Cause.DEPLOY),
+    )
+    return Verdict("Done", f"{latest} is active", effects, latest.number)
+
+
+def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    """The hold ends; what is desired becomes active at once where nothing else stands in its way."""
+    lineage, latest = met.lineage, met.lineage.latest
+    if lineage.hold is None or latest is None:
+        return Verdict("NoOp", "Nothing is held back")
+    free = replace(lineage, hold=None)
+    choice = release.choose(free, latest.content_hash, met.pin, met.gates)
+    number = lineage.active_number if met.waits is not None else choice.number
+    effects: tuple[Effect, ...] = (EndHold(lineage),)
+    if number is not None:
+        effects += _activate(spec, lineage, number, Cause.HOLD_ENDED)
+    return Verdict("Done", f"{latest} is not held back any more", effects, number)
+
+
+def _reject(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    """Never chosen again; if it is active the one before takes over, and there must be one."""
+    lineage, active = met.lineage, met.lineage.active
+    target = _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    if lineage.rejection(target) is not None:
+        return Verdict("NoOp", f"The content of {target} is rejected already", to_number=target.number)
+    effects: tuple[Effect, ...] = (Reject(target.number, "RejectedByUser"),)
+    if active is None or active.content_hash != target.content_hash:
+        return Verdict("Done", f"{target} is rejected", effects, target.number)
+    if (pinned := _pinned(met)) is not None:
+        return pinned
+    instead = history.previous(lineage)
+    if isinstance(instead, Refusal):
+        return Verdict(instead.reason, f"{target} is active. {instead.message}", to_number=target.number)
+    if lineage.hold is not None:
+        effects += (SetHold(replace(lineage.hold, target=instead.number)),)
+    effects += _activate(spec, lineage, instead.number, Cause.REJECTED)
+    return Verdict("Done", f"{target} is rejected; {instead} is active in its place", effects, instead.number)
+
+
+def _retry(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    """The desired content, or the one that is named, may be chosen again; the workflow's own look chooses."""
+    lineage = met.lineage
+    target = lineage.latest if spec.revision is None else _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    if target is None or lineage.rejection(target) is None:
+        return Verdict("NoOp", "Nothing is rejected")
+    effects: tuple[Effect, ...] = (ClearRejection(target.content_hash),)
+    if lineage.hold is not None and lineage.hold.automatic and lineage.hold.rejected_hash == target.content_hash:
+        effects += (EndHold(lineage),)
+    return Verdict("Done", f"{target} may be tried again", effects, target.number)
+
+
+def _tag(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    tag = spec.tag or ""
+    target = _find(spec, met.lineage)
+    if isinstance(target, Verdict):
+        return target
+    if tag in RESERVED_TAGS:
+        return Verdict("Refused", f"{', '.join(RESERVED_TAGS)} are reserved; choose another tag")
+    if tag in target.tags:
+        return Verdict("NoOp", f'{target} has the tag "{tag}" already', to_number=target.number)
+    if len(target.tags) >= TAGS_LIMIT:
+        return Verdict("Refused", f"{target} has {TAGS_LIMIT} tags, the most that are possible")
+    return Verdict("Done", f'The tag "{tag}" points to {target}', (Tag(tag, target.number),), target.number)
+
+
+def _untag(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    tag = spec.tag or ""
+    holder = history.resolve(met.lineage, Reference(tag=tag))
+    if isinstance(holder, Refusal):
+        return Verdict("NoOp", f'There is no tag "{tag}"')
+    if spec.revision is not None:
+        named = _find(spec, met.lineage)
+        if isinstance(named, Verdict):
+            return named
+        if named.number != holder.number:
+            return Verdict("Refused", f'The tag "{tag}" points to {holder}, not to {named}')
+    return Verdict("Done", f'The tag "{tag}" is gone; it pointed to {holder}', (Untag(tag),), holder.number)
+
+
+def _note(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    about = met.lineage.active if spec.revision is None else _find(spec, met.lineage)
+    if isinstance(about, Verdict):
+        return about
+    number = None if about is None else about.number
+    return Verdict("Done", f"Noted of {about or 'the workflow'}", (Note(number, spec.reason or ""),), number)
+
+
+def distrust(spec: WorkflowDecisionSpec) -> Finding | None:
+    """Why a decision is not carried out where nobody can prove that its actor made it; None: it is, as unverified (A-AP-5)."""
+    if spec.action in UNPROVEN and not spec.force:
+        return None
+    what = f"{spec.action} by force" if spec.force else spec.action
+    return conditions.false(
+        "Handled",
+        "ActorUnverified",
+        f'This cluster cannot prove that "{spec.actor}" made the decision, and {what} is for the privileged. '
+        "KEEP_OPERATOR_DECISIONS_UNVERIFIED=Record would carry it out, and record it as unverified.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look at a decision. ``met`` is None while there is no such workflow, or none that has its record.
+
+    ``workflow_uid`` is that of the Workflow's object, ``looked_at`` says whether the Workflow has been looked at since its
+    spec last changed. ``forbidden`` says why its author may not decide so (reasons Forbidden, ActorUnverified); None:
+    nothing against it. ``done`` names the last action of this very reconcile.
+    """
+
+    object: Object[WorkflowDecisionSpec]
+    met: Situation | None
+    forbidden: Finding | None = None
+    workflow_uid: str | None = None
+    looked_at: bool = True
+    done: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """All effects of a decision and the mark that it was handled, as one; not twice for one `requestId`.
+
+    ``key`` and ``uid`` are those of its object, ``lineage`` is what it was judged by: if that is not so any more, it must be
+    judged anew.
+    """
+
+    key: Key
+    uid: str
+    lineage: Lineage
+    decision: WorkflowDecisionSpec
+    verdict: Verdict
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The object of a decision that was handled long ago goes."""
+
+    key: Key
+    uid: str
+
+
+Action: TypeAlias = Handle | Expire
+
+
+def is_handled(obj: Object[Any]) -> bool:
+    """Whether the status says what came of it; that never changes."""
+    return obj.condition("Handled") in (Truth.TRUE, Truth.FALSE)
+
+
+def plan(seen: Observed, now: datetime) -> Plan[Action]:
+    """What to do next; nothing once the status tells what came of it, until the object has served its time."""
+    obj, met = seen.object, seen.met
+    if obj.deleting:
+        return Plan()
+    if is_handled(obj):
+        return _plan_end(obj, now)
+    if isinstance(obj.spec, Invalid):
+        return _report(obj, conditions.false("Handled", "Refused", f"The spec is not valid: {obj.spec}"), now)
+    if met is not None and met.handled is not None:
+        if (owners := _owners_due(seen, obj.spec)) is not None:
+            return Plan(actions=(SetMetadata(obj.finalizers, owners),))
+        return _report(obj, *_remembered(obj, met.handled))
+    if met is None:
+        return _plan_wait(seen, obj.spec, now)
+    if met.behind is not None:
+        return _report(obj, conditions.unknown("Handled", "DatabaseBehind", met.behind), now)
+    if not seen.looked_at and now < obj.created_at + PATIENCE:
+        return Plan(wake_in=LOOK_AGAIN)
+    verdict = judge(obj.spec, met, now)
+    if seen.forbidden is not None:
+        verdict = Verdict(seen.forbidden.reason, seen.forbidden.message)
+    handle = Handle(obj.key, obj.uid, met.lineage, obj.spec, verdict, now)
+    return Plan(actions=(handle,), wakes=(Key(WORKFLOWS.kind, obj.key.namespace, obj.spec.workflow_ref.name),))
+
+
+def _plan_end(obj: Object[WorkflowDecisionSpec], now: datetime) -> Plan[Action]:
+    """Objects that a tool would make again are left to it: they would only come back (A-AP-6)."""
+    handled_at = obj.status.get("handledAt")
+    if handled_at is None or obj.source.get("tool") in _TRACKING:
+        return Plan()
+    left = datetime.fromisoformat(handled_at) + KEPT - now
+    return Plan(wake_in=left) if left > timedelta() else Plan(actions=(Expire(obj.key, obj.uid),))
+
+
+def _plan_wait(seen: Observed, spec: WorkflowDecisionSpec, now: datetime) -> Plan[Action]:
+    if seen.forbidden is not None:
+        return _report(seen.object, seen.forbidden, now)
+    name, left = spec.workflow_ref.name, seen.object.created_at + PATIENCE - now
+    there = seen.workflow_uid is not None
+    if left > timedelta():
+        message = f'Waiting for Workflow "{name}"' + (
+            " to have a record, and a Tenant that admits it; see its conditions" if there else ""
+        )
+        return replace(
+            _report(seen.object, conditions.unknown("Handled", "WorkflowNotFound", message), now), wake_in=left
+        )
+    message = (
+        f'Workflow "{name}" has no record, or no Tenant that admits it' if there else f'There is no Workflow "{name}"'
+    )
+    return _report(seen.object, conditions.false("Handled", "Refused", message), now)
+
+
+def _owners_due(seen: Observed, spec: WorkflowDecisionSpec) -> tuple[Mapping[str, Any], ...] | None:
+    """The owner references with one to the Workflow, so that a decision goes with it; None where that is so."""
+    owners = seen.object.owners
+    if any(owner.get("uid") == seen.workflow_uid for owner in owners) or seen.workflow_uid is None:
+        return None
+    mine = {
+        "apiVersion": API_VERSION,
+        "kind": WORKFLOWS.kind,
+        "name": spec.workflow_ref.name,
+        "uid": seen.workflow_uid,
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+    return (*(owner for owner in owners if not _is_workflow(owner)), mine)
+
+
+def _is_workflow(owner: Mapping[str, Any]) -> bool:
+    return owner.get("kind") == WORKFLOWS.kind and str(owner.get("apiVersion", "")).partition("/")[0] == GROUP
+
+
+def _remembered(obj: Object[WorkflowDecisionSpec], handled: Handled) -> tuple[Finding, datetime, Handled]:
+    """What the database knows of it. Another object with the same id is a copy, from Git or a backup, and did nothing."""
+    truth = Truth.TRUE if handled.outcome in _CARRIED_OUT else Truth.FALSE
+    finding = Finding("Handled", truth, handled.outcome, handled.message)
+    if handled.uid not in (None, obj.uid):
+        message = (
+            f"Request {handled.request_id} was handled already, at {conditions.rfc3339(handled.at)}: {handled.outcome}"
+        )
+        finding = conditions.true("Handled", "NoOp", message)
+    return finding, handled.at, handled
+
+
+def _report(
+    obj: Object[WorkflowDecisionSpec], finding: Finding, now: datetime, handled: Handled | None = None
+) -> Plan[Action]:
+    old = obj.status.get("conditions") or ()
+    status: dict[str, Any] = {
+        **obj.status,
+        "observedGeneration": obj.generation,
+        "conditions": conditions.merge(old, [finding], generation=obj.generation, now=now),
+    }
+    if finding.truth is not Truth.UNKNOWN:
+        status["handledAt"] = conditions.rfc3339(now)
+    if handled is not None:
+        known = {"ledgerId": handled.ledger_id, "from": handled.from_number, "to": handled.to_number}
+        status |= {name: value for name, value in known.items() if value is not None}
+    return Plan(status=status)

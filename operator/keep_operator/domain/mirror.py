@@ -1,0 +1,281 @@
+"""What the cluster shows of a history: the WorkflowRevisions of a workflow, and fields of the Workflow's status.
+
+All of it is the image of rows, never their source: an object that is missing is made again, one that does not agree is
+removed and made again, one of an archived revision goes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from keep_operator.domain import conditions
+from keep_operator.domain.conditions import Finding
+from keep_operator.domain.history import SHORT_HASH, Lineage, Revision
+from keep_operator.domain.release import Gates
+from keep_operator.resources.kinds import GROUP
+
+_LABEL_LIMIT: Final = 63
+_NAME_LIMIT: Final = 200
+# So many digits of a hash fit into a label and are plenty to select by.
+_LABEL_HASH: Final = 16
+_TAG: Final = f"tag.{GROUP}/"
+# How many deployments the status shows; the database has all (A-HIS-5).
+HISTORY_LIMIT: Final = 10
+_PATCHED: Final = ("sameContentAs", "firstActiveAt", "lastActiveAt", "tags")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it."""
+
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    lineage_id: str
+    number: int
+    content_hash: str
+    labels: Mapping[str, str]
+    status: Mapping[str, Any]
+    true: bool = True
+    owned: bool = True
+    spared: bool = False
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateImage:
+    """The object of a revision, with the content of its row."""
+
+    lineage: Lineage
+    revision: Revision
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteImage:
+    """An object goes; ``wrong``: because it does not agree with its row, which a person should know."""
+
+    image: Image
+    wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PatchImage:
+    """An object's labels (None takes one off) and status shall say this; empty: they do."""
+
+    image: Image
+    labels: Mapping[str, str | None]
+    status: Mapping[str, Any]
+
+
+def object_name(workflow: str, revision: Revision) -> str:
+    """``<workflow>-v<number>-<hash>``; a long workflow's name is cut and gets a hash."""
+    return f"{_cut(workflow, _NAME_LIMIT)}-v{revision.number}-{revision.content_hash[:SHORT_HASH]}"
+
+
+def labels(workflow: str, lineage: Lineage, revision: Revision) -> dict[str, str]:
+    """All labels of a revision's object; nothing is copied from the Workflow (A-REV-9)."""
+    return {
+        "app.kubernetes.io/managed-by": "keep-operator",
+        f"{GROUP}/workflow": label_value(workflow),
+        f"{GROUP}/revision": str(revision.number),
+        f"{GROUP}/content-hash": revision.content_hash[:_LABEL_HASH],
+        f"{GROUP}/tenant": label_value(lineage.tenant_id),
+        **{f"{_TAG}{label_value(tag)}": "" for tag in revision.tags},
+    }
+
+
+def label_value(text: str) -> str:
+    """What stands in a label for a name: itself, or its beginning and a hash where it is too long for one."""
+    return _cut(text, _LABEL_LIMIT)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - 9].rstrip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def due(workflow: str, lineage: Lineage, images: Sequence[Image]) -> tuple[CreateImage | DeleteImage, ...]:
+    """What is missing is made, what is archived or does not agree with its row goes; in that order by number."""
+    wanted = {each.number: each for each in lineage.revisions if each.archived_at is None}
+    shown: set[int] = set()
+    actions: list[CreateImage | DeleteImage] = []
+    for image in images:
+        row = lineage.get(image.number)
+        if not _agrees(workflow, lineage, image, row) or image.number in shown:
+            actions.append(DeleteImage(image, wrong=True))
+        elif image.number not in wanted:
+            actions.append(DeleteImage(image, wrong=False))
+        else:
+            shown.add(image.number)
+    actions += [
+        CreateImage(lineage, each, object_name(workflow, each), labels(workflow, lineage, each))
+        for number, each in wanted.items()
+        if number not in shown
+    ]
+    return tuple(actions)
+
+
+def _agrees(workflow: str, lineage: Lineage, image: Image, row: Revision | None) -> bool:
+    return (
+        row is not None
+        and image.true
+        and image.owned
+        and image.lineage_id == str(lineage.id)
+        and image.content_hash == row.content_hash
+        and image.name == object_name(workflow, row)
+    )
+
+
+def patches(
+    workflow: str, lineage: Lineage, images: Sequence[Image], gates: Gates, now: datetime
+) -> tuple[PatchImage, ...]:
+    """What the objects do not say yet, or not any more; empty when all is said."""
+    found = []
+    rejected, denied = lineage.verdicts()
+    for image in images:
+        row = lineage.get(image.number)
+        if row is None:
+            continue
+        shall = labels(workflow, lineage, row)
+        changed: dict[str, str | None] = {key: it for key, it in shall.items() if image.labels.get(key) != it}
+        changed |= {key: None for key in image.labels if key.startswith(_TAG) and key not in shall}
+        findings = _findings(lineage, row, gates, rejected.get(row.content_hash), denied.get(row.content_hash))
+        told = _status(row, image, findings, now)
+        if changed or told != image.status:
+            found.append(PatchImage(image, changed, told if told != image.status else {}))
+    return tuple(found)
+
+
+def _status(revision: Revision, image: Image, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
+    """What the object of a revision says of it."""
+    old = image.status.get("conditions") or ()
+    fields = {
+        "sameContentAs": revision.same_content_as,
+        "firstActiveAt": _time(revision.first_active_at),
+        "lastActiveAt": _time(revision.last_active_at),
+        "tags": list(revision.tags) or None,
+    }
+    kept = {key: value for key, value in image.status.items() if key not in _PATCHED}
+    return {
+        **kept,
+        **{key: value for key, value in fields.items() if value is not None},
+        "observedGeneration": image.generation,
+        "conditions": conditions.merge(old, findings, generation=image.generation, now=now),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else conditions.rfc3339(at)
+
+
+def _findings(
+    lineage: Lineage, revision: Revision, gates: Gates, rejected: str | None, denied: str | None
+) -> list[Finding]:
+    found = [_ready(revision, gates, denied)]
+    if revision.flaw is None:
+        found.append(conditions.true("Valid", "Valid", "The definition can run"))
+    else:
+        found.append(conditions.false("Valid", revision.flaw.reason, revision.flaw.message))
+    if revision.was_active:  # not before: it is final, and approval may still be asked for
+        found.append(conditions.true("Approved", "NotRequired", "No approval was asked for"))
+    elif denied is not None:
+        found.append(conditions.true("Denied", denied, "Its content was denied"))
+    found.append(_active(lineage, revision))
+    if rejected is not None:
+        found.append(conditions.true("Rejected", rejected, "Its content was rejected; the decision Retry clears that"))
+    return found
+
+
+def _ready(revision: Revision, gates: Gates, denied: str | None) -> Finding:
+    if not revision.valid:
+        return conditions.false("Ready", "Invalid", "The definition cannot run")
+    if denied is not None:
+        return conditions.false("Ready", "Denied", "Its content was denied")
+    if gates.approval != "Never" and not revision.was_active:
+        return conditions.unknown("Ready", "AwaitingApproval", "Approval is asked for")
+    return conditions.true("Ready", "Ready", "It may run")
+
+
+def _active(lineage: Lineage, revision: Revision) -> Finding:
+    if lineage.active_number == revision.number:
+        return conditions.true("Active", "Active", "It takes runs")
+    if revision.was_active:
+        return conditions.false("Active", "Reserve", "It was active, and can be gone back to")
+    if lineage.latest is not None and lineage.latest.number != revision.number:
+        return conditions.false("Active", "Superseded", "A newer one came before it could be active")
+    return conditions.false("Active", "NeverActive", "It has not been active")
+
+
+def told(workflow: str, own: Lineage, desired: Revision | None) -> dict[str, Any]:
+    """The fields of the Workflow's status that tell of the history; None takes one out."""
+    eligible = own.all_eligible()
+    active, hold = own.active, own.hold
+    since = next((each for each in own.deployments if each.revision == own.active_number), None)
+    return {
+        "desiredRevision": _pointer(workflow, desired),
+        "latestCreatedRevision": _pointer(workflow, own.latest),
+        "latestReadyRevision": _pointer(workflow, eligible[-1] if eligible else None),
+        "activeRevision": None
+        if active is None
+        else {
+            **(_pointer(workflow, active) or {}),
+            **({} if since is None else {"since": conditions.rfc3339(since.at), "reason": str(since.cause)}),
+        },
+        "hold": None
+        if hold is None
+        else {
+            "rejectedHash": hold.rejected_hash,
+            "target": hold.target,
+            "actor": hold.actor,
+            "reason": hold.reason,
+            "since": conditions.rfc3339(hold.since),
+            "automatic": hold.automatic,
+        },
+        "traffic": None if active is None else [{"revision": active.number, "percent": 100}],
+        "history": [
+            {
+                "revision": each.revision,
+                "at": conditions.rfc3339(each.at),
+                "reason": str(each.cause),
+                "actor": each.actor,
+            }
+            for each in own.deployments[:HISTORY_LIMIT]
+        ],
+        "revisionCount": len(own.revisions),
+    }
+
+
+def unheard(status: Mapping[str, Any], own: Lineage) -> Sequence[Mapping[str, Any]]:
+    """The deployments that a Workflow's status tells of and its row does not know, the newest first; of an older dump (A-REV-13).
+
+    A status that is older than its row tells nothing new. Times in a status are whole seconds, so places count, not times.
+    """
+    told: Sequence[Mapping[str, Any]] = status.get("history") or ()
+    said = [(each.get("revision"), str(each.get("at")), each.get("reason")) for each in told]
+    known = [(each.revision, conditions.rfc3339(each.at), str(each.cause)) for each in own.deployments]
+    if not known:
+        return told
+    if not said or said[0][1] < known[0][1]:
+        return ()
+    for place in range(len(known)):
+        window = known[place : place + len(said)]
+        if said[: len(window)] == window:
+            return ()
+    newer = (count for count in range(1, len(said)) if said[count:][: len(known)] == known[: len(said) - count])
+    return told[: next(newer, len(said))]
+
+
+def _pointer(workflow: str, revision: Revision | None) -> dict[str, Any] | None:
+    if revision is None:
+        return None
+    return {
+        "number": revision.number,
+        "name": object_name(workflow, revision),
+        "contentHash": revision.content_hash,
+    }

@@ -1,0 +1,581 @@
+"""What a Workflow needs next: its row, a revision of what is desired, the objects of revisions, and what is active.
+
+::
+
+    spec refused? ── tenant there, admitting, ready? ── finalizer and owner reference on the object?
+        ── whose row is it? ── does the database know what the object knows? ── does the row say what the spec says?
+        ── definition there? ── revision of it made? ── objects of revisions, and what shall be active ── archive ── Ready
+
+The first answer that is not "yes" decides. Desired is not active: which revision is, `release` says; what its Providers
+wait for keeps the desired one from it, but neither a pin nor a rollback.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from keep_operator.domain import (
+    comparison,
+    conditions,
+    desired,
+    history,
+    mirror,
+    ownership,
+    planning,
+    release,
+    retention,
+    tenancy,
+)
+from keep_operator.domain.conditions import Finding, Truth
+from keep_operator.domain.decision import Handled, Situation
+from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.history import Author, Cause, Lineage, Reference, Revision
+from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
+from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
+from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.release import Activate, Choice, EndHold, Gates
+from keep_operator.domain.retention import Judgement
+from keep_operator.domain.tenancy import TenantSight
+from keep_operator.resources import workflow
+from keep_operator.resources.kinds import FIELD_MANAGER, GROUP, Key
+from keep_operator.resources.objects import Object
+from keep_operator.resources.shapes import DeletionPolicy, Invalid
+from keep_operator.resources.workflow import WorkflowSpec
+
+FINALIZER: Final = f"{GROUP}/workflow"
+# In the order in which they are shown. Which of them make `Ready` depends on `readyWhen`; `Available` often does not.
+LIVING: Final = (
+    "DefinitionValid",
+    "TenantReady",
+    "ProvidersReady",
+    "Approved",
+    "Deployed",
+    "Available",
+    "Synced",
+)
+DEFAULT_DEADLINE: Final = timedelta(seconds=600)
+# A deletion that waits for another object is woken by it, in milliseconds; this is for the edge that nobody thought of.
+DELETION_RECHECK: Final = timedelta(seconds=5)
+# More than that many are archived by the next looks, a second apart (A-RET-4).
+ARCHIVE_AGAIN: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the spec says of the row, apart from revisions."""
+
+    external_name: str
+    deletion_policy: DeletionPolicy
+    suspended: bool
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look at the world of a Workflow.
+
+    ``own`` is the lineage whose row carries our marker, ``holder`` another one under the name that the spec asks for, with
+    ``holder_state`` telling what has become of that row's object. ``rivals`` are the other live objects that ask for the
+    same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by the names
+    that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content`` is the newest
+    revision's, None where it was not read. ``running`` are the numbers with runs that have not ended. ``note`` and
+    ``author`` are of the present definition, ``source`` as the status has it. ``done`` names the last action of this very
+    reconcile.
+    """
+
+    object: Object[WorkflowSpec]
+    cluster_id: str
+    tenant_name: str | None
+    tenant: TenantSight | None
+    wanted: Wanted | None = None
+    own: Lineage | None = None
+    holder: Lineage | None = None
+    holder_state: HolderState | None = None
+    rivals: tuple[Claim, ...] = ()
+    heirs: tuple[Claim, ...] = ()
+    providers: Mapping[str, ProviderSight] = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
+    previous_content: Mapping[str, Any] | None = None
+    running: Collection[int] = ()
+    note: str | None = None
+    author: Author | None = None
+    source: Mapping[str, Any] | None = None
+    done: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new lineage, without revisions."""
+
+    tenant_id: str
+    declared: Declared
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Our row shall say this; a changed ``external_name`` is a rename, the id stays."""
+
+    lineage: Lineage
+    declared: Declared
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """Our row, changed by other hands, shall say again what is declared (A-DR-1)."""
+
+    lineage: Lineage
+    declared: Declared
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The lineage passes to another object of this cluster; ``again``: to the same one, restored (ledger Reattached)."""
+
+    lineage: Lineage
+    to: Owner
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A lineage that nobody of this cluster owns becomes ours, with its history (A-AD-1)."""
+
+    lineage: Lineage
+    to: Owner
+    declared: Declared
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Our lineage is marked deleted: its name is free, its history stays (A-REV-8)."""
+
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """Our lineage stays, without an owner."""
+
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class InsertRevision:
+    """The next revision; not made if another has been made since ``lineage`` was read, so that there is no gap (A-REV-5)."""
+
+    lineage: Lineage
+    revision: Revision
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """These revisions have no object any more."""
+
+    lineage: Lineage
+    numbers: tuple[int, ...]
+
+
+Action: TypeAlias = (
+    Insert
+    | Update
+    | Correct
+    | HandOver
+    | Adopt
+    | Delete
+    | Orphan
+    | InsertRevision
+    | EndHold
+    | Activate
+    | Archive
+    | CreateImage
+    | DeleteImage
+    | PatchImage
+)
+
+
+def external_name(obj: Object[WorkflowSpec]) -> str | None:
+    """The name that the spec asks for, None where the spec cannot be read."""
+    return None if isinstance(obj.spec, Invalid) else workflow.effective_name(obj.spec, obj.key.name)
+
+
+def metadata_due(seen: Observed) -> SetMetadata | None:
+    """What is missing of finalizer and owner reference; while it is, nobody needs to look for rows."""
+    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER)
+
+
+def plan(seen: Observed, now: datetime) -> Plan[Action]:
+    """What to do next; safe to ask as often as one likes, and empty once there is nothing left to do."""
+    if seen.object.deleting:
+        return _plan_deletion(seen, now)
+    spec = seen.object.spec
+    if isinstance(spec, Invalid):
+        return _report(seen, conditions.false("Synced", "SpecRefused", f"The spec is not valid: {spec}"), now=now)
+    if spec.suspend and seen.own is not None and not seen.own.suspended:
+        # The one thing that is written while suspended: runs must stop.
+        return Plan(actions=(Update(seen.own, replace(_said(seen.own), suspended=True)),))
+    made = _plan_active(seen, spec, now)
+    return _report(seen, planning.PENDING, fields=_told(seen), now=now) if spec.suspend and made.actions else made
+
+
+def situation(seen: Observed, handled: Handled | None) -> Situation | None:
+    """What a decision about this Workflow meets; None while there is no record of it."""
+    spec = seen.object.spec
+    if seen.own is None or isinstance(spec, Invalid):
+        return None
+    waits = None
+    if isinstance(seen.wanted, Desired):
+        providers = _judge_providers(seen, spec, seen.own, seen.wanted)
+        waits = None if providers.truth is Truth.TRUE else providers.message
+    behind = _judge_memory(seen)
+    return Situation(
+        seen.own,
+        release.reference(spec.release.pin),
+        _gates(seen, spec),
+        waits,
+        handled,
+        None if behind is None else behind.message,
+    )
+
+
+def _plan_active(seen: Observed, spec: WorkflowSpec, now: datetime) -> Plan[Action]:
+    tenant = seen.tenant
+    tenant_ready = tenancy.judge(seen.object, seen.tenant_name, tenant, _recorded_tenant(seen))
+    if (metadata := metadata_due(seen)) is not None:
+        return Plan(actions=(metadata,))
+    if tenant_ready.truth is not Truth.TRUE or tenant is None:
+        return _report(seen, tenant_ready, now=now)
+    valid = desired.judge(seen.wanted)
+    if (row := _plan_row(seen, spec, tenant, (valid, tenant_ready), now)) is not None:
+        return row
+    assert seen.own is not None  # since nothing is left to do about the row
+    return _plan_revisions(seen, spec, seen.own, (valid, tenant_ready), now)
+
+
+def _plan_row(
+    seen: Observed, spec: WorkflowSpec, tenant: TenantSight, so_far: tuple[Finding, ...], now: datetime
+) -> Plan[Action] | None:
+    """What is left to do about the row before anything can be said of revisions; None: nothing."""
+    obj, own, holder = seen.object, seen.own, seen.holder
+    name, me = workflow.effective_name(spec, obj.key.name), tenancy.owner_of(obj, seen.cluster_id)
+    if (behind := _judge_memory(seen)) is not None:
+        return _report(seen, *so_far, behind, now=now)
+    mine = Claim(obj.key, obj.uid, obj.created_at, "", ready_to_own=True, can_own=True, has_record=own is not None)
+    held = None if holder is None else Holder(holder.owner, "", seen.holder_state)
+    blocked = ownership.judge(
+        name, mine, seen.rivals, held, cluster_id=seen.cluster_id, adoption_policy=spec.adoption_policy
+    )
+    if blocked is not None:
+        return _report(seen, *so_far, blocked, fields=_told(seen), now=now)
+    if own is not None:
+        return _plan_own(seen, spec, own, name, so_far, now)
+    if holder is not None and holder.owner is not None and holder.owner.cluster_id == seen.cluster_id:
+        again = (holder.owner.namespace, holder.owner.name) == (obj.key.namespace, obj.key.name)
+        return Plan(actions=(HandOver(holder, me, again),), wakes=() if again else (_key_of(holder.owner),))
+    if holder is not None:
+        return Plan(actions=(Adopt(holder, me, _declared(spec, name, seen.wanted, holder)),))
+    if not isinstance(seen.wanted, Desired):
+        return _report(seen, *so_far, now=now)
+    return Plan(actions=(Insert(tenant.tenant_id, _declared(spec, name, seen.wanted, None), me),))
+
+
+def _plan_own(
+    seen: Observed, spec: WorkflowSpec, own: Lineage, name: str, so_far: tuple[Finding, ...], now: datetime
+) -> Plan[Action] | None:
+    """Our row shall say what the spec says; what others did to it is undone, or only told, by ``driftPolicy``."""
+    declared = _declared(spec, name, seen.wanted, own)
+    wakes = _keys(seen.heirs) if own.external_name != name else ()
+    if not own.intact and spec.drift_policy == "Report":
+        fields = ", ".join(differences(own, declared)) or "only the checksum"
+        drifted = conditions.false(
+            "Synced",
+            "DriftDetected",
+            f"The record {own.id} was changed by other hands: {fields}. Undo it there, or set spec.driftPolicy: Correct.",
+        )
+        return _report(seen, *so_far, drifted, fields=_told(seen), now=now)
+    if not own.intact:
+        return Plan(actions=(Correct(own, declared),), wakes=wakes)
+    if differences(own, declared) or own.checksum is None:
+        return Plan(actions=(Update(own, declared),), wakes=wakes)
+    return None
+
+
+def _plan_revisions(
+    seen: Observed, spec: WorkflowSpec, own: Lineage, so_far: tuple[Finding, Finding], now: datetime
+) -> Plan[Action]:
+    """Revisions, their objects, and what is active; all but a new revision also while the definition cannot be read."""
+    pin, gates = release.reference(spec.release.pin), _gates(seen, spec)
+    found: tuple[Finding, ...]
+    if isinstance(seen.wanted, Desired):
+        wanted, content_hash = seen.wanted, seen.wanted.hash_in(own)
+        if release.desired_revision(own, content_hash) is None:
+            return Plan(actions=(InsertRevision(own, _next_revision(seen, spec, own, wanted, now), wanted.content),))
+        providers = _judge_providers(seen, spec, own, wanted)
+        choice = _waiting(release.choose(own, content_hash, pin, gates), own, providers)
+        found = (*so_far, providers, choice.approved, choice.deployed)
+    else:
+        valid = so_far[0]
+        unread = Finding("Deployed", valid.truth, valid.reason, valid.message)
+        choice = release.choose_without(own, pin, gates, unread)
+        found = (*so_far, choice.deployed)
+    actions: list[Action] = [*mirror.due(seen.object.key.name, own, seen.images)]
+    if choice.number is not None and choice.number != own.active_number:
+        why = "" if own.hold is None or choice.cause is not Cause.ROLLBACK else own.hold.reason
+        actions.append(Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
+    if choice.ends_hold:  # after the deployment, whose cause it is, should the operator die in between
+        actions.append(EndHold(own))
+    if actions:
+        return Plan(actions=tuple(actions))
+    kept = _retained(seen, spec, own, pin, now)
+    if kept.archive and seen.done != "Archive":
+        return Plan(actions=(Archive(own, kept.archive[: retention.BATCH]),))
+    if patches := mirror.patches(seen.object.key.name, own, seen.images, gates, now):
+        return Plan(actions=patches)
+    synced = planning.synced(seen.object, seen.done, f'Record {own.id} ("{own.external_name}")')
+    fields = {"source": seen.source, **_told(seen)}
+    made = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
+    return replace(made, wake_in=_sooner(made.wake_in, _again_in(kept, now)))
+
+
+def _told(seen: Observed) -> dict[str, Any]:
+    """The fields of the status that tell of the history, if there is one."""
+    own, wanted = seen.own, seen.wanted
+    if own is None:
+        return {}
+    made_of = release.desired_revision(own, wanted.hash_in(own)) if isinstance(wanted, Desired) else None
+    return mirror.told(seen.object.key.name, own, made_of)
+
+
+def _retained(seen: Observed, spec: WorkflowSpec, own: Lineage, pin: Reference | None, now: datetime) -> Judgement:
+    tenant = seen.tenant
+    default = None if tenant is None or tenant.defaults is None else tenant.defaults.retention
+    policy = retention.policy(spec.revision_history_limit, spec.retention, default)
+    spared = {image.number for image in seen.images if image.spared}
+    return retention.judge(own, policy, retention.Uses(pin, spared, seen.running), now)
+
+
+def _again_in(kept: Judgement, now: datetime) -> timedelta | None:
+    if kept.archive:
+        return ARCHIVE_AGAIN
+    return None if kept.due is None else kept.due - now
+
+
+def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
+def _waiting(choice: Choice, own: Lineage, providers: Finding) -> Choice:
+    """What is desired does not become active before its Providers are there; a pin and a hold do not ask for them."""
+    moves = choice.number != own.active_number and choice.cause in (Cause.ALL_AT_ONCE, Cause.HOLD_ENDED)
+    if not moves or providers.truth is Truth.TRUE:
+        return choice
+    deployed = Finding("Deployed", providers.truth, providers.reason, providers.message)
+    return replace(choice, number=own.active_number, deployed=deployed)
+
+
+def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Desired, now: datetime) -> Revision:
+    """The revision that the desired definition is. Tags that another revision has stay there (A-TAG-1)."""
+    content_hash = wanted.hash_in(own)
+    same = own.with_content(content_hash)
+    taken = {tag for each in own.revisions for tag in each.tags}
+    note = spec.release.change_note or seen.note
+    if note is None and seen.previous_content is not None:
+        note = comparison.summary(comparison.compare(seen.previous_content, wanted.content))
+    return Revision(
+        number=own.latest_number + 1,
+        content_hash=content_hash,
+        created_at=now,
+        flaw=wanted.flaw,
+        parent_number=own.latest_number or None,
+        same_content_as=same[0].number if same else None,
+        change_note=note,
+        author=seen.author,
+        created_from_generation=seen.object.generation,
+        tags=tuple(sorted(set(spec.release.tags) - taken)),
+    )
+
+
+def _declared(spec: WorkflowSpec, name: str, wanted: Wanted | None, known: Lineage | None) -> Declared:
+    """What the row shall say. Of a definition that cannot be read the row keeps what it knows."""
+    presentation: Mapping[str, Any] = {} if known is None else known.settings.get("presentation") or {}
+    disabled = known is not None and bool(known.settings.get("disabled"))
+    if isinstance(wanted, Desired):
+        presentation, disabled = wanted.presentation, wanted.disabled
+    settings = {
+        "run": spec.run.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "presentation": dict(presentation),
+        "disabled": disabled,
+    }
+    return Declared(name, spec.deletion_policy, spec.suspend or disabled, settings)
+
+
+def _said(own: Lineage) -> Declared:
+    return Declared(own.external_name, own.deletion_policy, own.suspended, own.settings)
+
+
+def differences(own: Lineage, declared: Declared) -> list[str]:
+    """The names of the fields in which a row differs from what is declared; sorted."""
+    said = {
+        "deletionPolicy": own.deletion_policy != declared.deletion_policy,
+        "externalName": own.external_name != declared.external_name,
+        "suspend": own.suspended != declared.suspended,
+        "settings": history.text(own.settings) != history.text(declared.settings),
+    }
+    return sorted(name for name, differs in said.items() if differs)
+
+
+def _gates(seen: Observed, spec: WorkflowSpec) -> Gates:
+    defaults, policy = (None, None) if seen.tenant is None else (seen.tenant.defaults, seen.tenant.policy)
+    return release.gates(
+        spec.release,
+        None if defaults is None else defaults.approval,
+        None if policy is None else policy.approval_floor,
+        () if policy is None else policy.checklist_floor,
+    )
+
+
+def _judge_memory(seen: Observed) -> Finding | None:
+    """Whether the object, or its revisions, are known to have had more than the database has (A-REV-13)."""
+    status, own, holder = seen.object.status, seen.own, seen.holder
+    known_id = status.get("workflowId")
+    remedy = "Nothing was written. Was an older dump restored? `keep-operator recover` shows what is missing."
+    if own is None:
+        found = holder is not None and str(holder.id) == known_id
+        orphans = known_id is None and holder is None and any(image.owned for image in seen.images)
+        if found or (known_id is None and not orphans):
+            return None
+        what = f"record {known_id}" if known_id else "record"
+        return conditions.false(
+            "Synced", "DatabaseBehind", f"The database has no {what} of this object, which it had. {remedy}"
+        )
+    told = (status.get("latestCreatedRevision") or {}).get("number", 0) if known_id == str(own.id) else 0
+    shown = [image.number for image in seen.images if image.lineage_id == str(own.id) and image.owned and image.true]
+    highest = max([told, *shown])
+    if highest <= own.latest_number:
+        return _judge_deployments(status, own, remedy) if known_id == str(own.id) else None
+    return conditions.false(
+        "Synced",
+        "DatabaseBehind",
+        f"There has been revision v{highest}, but the database knows v{own.latest_number} as the newest. {remedy}",
+    )
+
+
+def _judge_deployments(status: Mapping[str, Any], own: Lineage, remedy: str) -> Finding | None:
+    """Whether something became active of which the database knows nothing: a rollback that was lost must not be undone."""
+    unheard = mirror.unheard(status, own)
+    if not unheard:
+        return None
+    what = f"v{unheard[0].get('revision')} became active at {unheard[0].get('at')}"
+    return conditions.false("Synced", "DatabaseBehind", f"{what}, of which the database knows nothing. {remedy}")
+
+
+def _serves(own: Lineage, wanted: Desired) -> bool:
+    """Whether what is desired is what is active."""
+    return own.active is not None and own.active.content_hash == wanted.hash_in(own)
+
+
+def _judge_providers(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Desired) -> Finding:
+    serves = _serves(own, wanted)
+    return desired.judge_providers(wanted, seen.providers, policy=spec.dependency_policy, serves=serves)
+
+
+def _judge_available(seen: Observed, spec: WorkflowSpec, own: Lineage) -> Finding:
+    wanted, broken = seen.wanted, None
+    if isinstance(wanted, Desired) and _serves(own, wanted):
+        gone = [use.name for use in wanted.uses if use.name not in seen.providers]
+        broken = f"Provider {', '.join(dict.fromkeys(gone))} is gone" if gone else None
+    disabled = wanted.disabled if isinstance(wanted, Desired) else bool(own.settings.get("disabled"))
+    return release.available(own, suspended=spec.suspend, disabled=disabled, broken=broken)
+
+
+def _aside(spec: WorkflowSpec, choice: Choice) -> frozenset[str]:
+    """The conditions that are shown, but not summed up in ``Ready`` (A-GO-8, section 8)."""
+    if spec.release.ready_when == "Available" or choice.held:
+        return frozenset({"Approved", "Deployed"})
+    return frozenset()
+
+
+def _recorded_tenant(seen: Observed) -> str | None:
+    return tenancy.recorded(seen.object, None if seen.own is None else seen.own.tenant_id)
+
+
+def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
+    """The row first, by hand-over or by policy; the finalizer goes once no row carries our marker."""
+    obj, own, holder = seen.object, seen.own, seen.holder
+    if FINALIZER not in obj.finalizers:
+        return Plan()
+    if own is None and holder is not None and seen.holder_state is HolderState.DELETING:
+        # It may just be handing its row to us, having seen us alive; it waits for nobody who is being deleted.
+        return _wait_in_deletion(seen, f'{holder.owner} is about to give up the record "{holder.external_name}"', now)
+    if own is None:
+        kept = tuple(name for name in obj.finalizers if name != FINALIZER)
+        return Plan(actions=(SetMetadata(kept, obj.owners),))
+    heir = ownership.winner(each for each in seen.heirs if ownership.may_inherit(each, "", own.tenant_id))
+    if heir is not None and heir.ready_to_own:
+        to = Owner(seen.cluster_id, heir.key.namespace, heir.key.name, heir.uid)
+        return Plan(actions=(HandOver(own, to),), wakes=(heir.key,))
+    if heir is not None:
+        # It will take the row over itself as soon as its finalizer is on, and wake us then.
+        return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
+    orphans = isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
+    return Plan(actions=(Orphan(own) if orphans else Delete(own),), wakes=_keys(seen.heirs))
+
+
+def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
+    waiting = conditions.true("Deleting", "Finalizing", message)
+    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", message))
+    made: Plan[Action] = planning.report(seen.object, known, abnormal=[waiting], now=now)
+    return replace(made, wake_in=DELETION_RECHECK)
+
+
+def _report(
+    seen: Observed,
+    *found: Finding,
+    fields: Mapping[str, Any] | None = None,
+    aside: Collection[str] | None = None,
+    now: datetime,
+) -> Plan[Action]:
+    """Report what was found; of the conditions that this look did not reach, what was True before still stands.
+
+    ``aside`` names those that are shown and not summed up; None: `Approved` and `Deployed` by what the spec says.
+    `Available` is summed up only where `readyWhen` says so.
+    """
+    obj, spec, own = seen.object, seen.object.spec, seen.own
+    available_counts = not isinstance(spec, Invalid) and spec.release.ready_when == "Available"
+    if own is not None:
+        fields = {
+            "workflowId": str(own.id),
+            "tenantId": own.tenant_id,
+            **(fields or {}),
+        }
+        if not isinstance(spec, Invalid):
+            found = (*found, _judge_available(seen, spec, own))
+    old = obj.status.get("conditions") or ()
+    reached = {each.type for each in found}
+    rest = [it for kind in LIVING if kind not in reached and (it := planning.carried(old, kind)) is not None]
+    ordered = sorted([*found, *rest], key=lambda each: LIVING.index(each.type))
+    apart = set(aside if aside is not None else {"Approved", "Deployed"} if available_counts else ())
+    if not available_counts:
+        apart.add("Available")
+    abnormal = [each for each in ordered if each.type in apart]
+    if not isinstance(spec, Invalid) and spec.suspend:
+        abnormal.append(planning.SUSPENDED)
+    seconds = None if isinstance(spec, Invalid) else spec.progress_deadline_seconds
+    return planning.report(
+        obj,
+        [each for each in ordered if each.type not in apart],
+        abnormal=abnormal,
+        fields=fields,
+        deadline=DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds),
+        now=now,
+    )
+
+
+def _keys(claims: tuple[Claim, ...]) -> tuple[Key, ...]:
+    return tuple(claim.key for claim in claims)
+
+
+def _key_of(owner: Owner) -> Key:
+    return Key("Workflow", owner.namespace, owner.name)

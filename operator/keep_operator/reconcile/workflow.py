@@ -1,0 +1,248 @@
+"""Workflows: from the object to its row, its revisions, and what is active of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from keep_operator.cluster.client import Cluster
+from keep_operator.domain import image, mirror, release, workflow
+from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.history import Author, Lineage
+from keep_operator.domain.planning import Plan
+from keep_operator.domain.workflow import Action, Declared, Observed
+from keep_operator.reconcile import tenancy
+from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.definitions import Definitions
+from keep_operator.reconcile.images import Images
+from keep_operator.reconcile.succession import Succession, Traits
+from keep_operator.reconcile.tenancy import Labels
+from keep_operator.reconcile.world import World
+from keep_operator.resources import workflow as reader
+from keep_operator.resources.kinds import FIELD_MANAGER, WORKFLOWS, Key
+from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, Object
+from keep_operator.resources.provider import ProviderSpec
+from keep_operator.resources.shapes import Invalid
+from keep_operator.resources.workflow import WorkflowSpec
+from keep_operator.store import revisions, workflows
+from keep_operator.store.connection import Connection
+
+# What a revision's object takes, in characters.
+NOTE_LIMIT: Final = 1024
+NAME_LIMIT: Final = 253
+
+
+class Workflows:
+    """What the shell needs of Workflows.
+
+    ``namespace_labels`` gives the labels of a namespace; ``namespaces`` are those that are watched, empty for all.
+    """
+
+    resource: Final = WORKFLOWS
+    reader: Final = reader
+    living: Final = workflow.LIVING
+    finalizer: Final = workflow.FINALIZER
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        cluster: Cluster,
+        database: Database,
+        definitions: Definitions,
+        resync: timedelta,
+        namespace_labels: Labels,
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        self._world = world
+        self._cluster = cluster
+        self._database = database
+        self._definitions = definitions
+        self._cluster_id = database.cluster_id
+        self._resync = resync
+        self._namespace_labels = namespace_labels
+        traits = Traits(
+            resource=WORKFLOWS,
+            reader=reader,
+            finalizer=workflow.FINALIZER,
+            id_field="workflowId",
+            external_name=workflow.external_name,
+            records=self._lineages,
+        )
+        self._succession = Succession(
+            traits,
+            world=world,
+            cluster=cluster,
+            cluster_id=database.cluster_id,
+            namespace_labels=namespace_labels,
+            namespaces=namespaces,
+        )
+        self._images = Images(world, cluster, database)
+
+    async def observe(self, obj: Object[WorkflowSpec]) -> Observed:
+        """The Tenant and the objects of revisions from the cache; rows and ConfigMaps only where the plan will read them."""
+        tenant_name, owner = self._world.tenant_of(obj)
+        sight = None
+        if owner is not None:
+            sight = tenancy.sight(self._world, owner, obj.key.namespace, self._namespace_labels)
+        seen = Observed(object=obj, cluster_id=self._cluster_id, tenant_name=tenant_name, tenant=sight)
+        if obj.deleting:
+            return await self._observe_deletion(seen)
+        spec, recorded = obj.spec, obj.status.get("tenantId") is not None
+        if isinstance(spec, Invalid):
+            return seen
+        if sight is None or not (sight.admits and sight.suffices(recorded)) or workflow.metadata_due(seen) is not None:
+            if spec.suspend and recorded:  # which is obeyed whatever the Tenant says
+                own, _ = await self._lineages(obj, None, None)
+                return replace(seen, own=own)
+            return seen
+        wanted = await self._definitions.wanted(obj, spec)
+        name = reader.effective_name(spec, obj.key.name)
+        note = _cut(obj.annotations.get(CHANGE_NOTE), NOTE_LIMIT)
+        previous = None
+        async with self._database.look() as conn:
+            own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
+            if own is not None and (spec.release.change_note or note) is None:
+                previous = await _previous(conn, own, wanted)
+        if holder is not None and own is not None and holder.id == own.id:
+            holder = None
+        return replace(
+            seen,
+            wanted=wanted,
+            own=own,
+            holder=holder,
+            holder_state=await self._succession.state_of(holder),
+            rivals=self._succession.claims(obj, tenant_name, name),
+            heirs=() if own is None else self._succession.claims(obj, tenant_name, own.external_name),
+            providers=self._providers(obj.key, tenant_name, wanted),
+            images=tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj)),
+            previous_content=previous,
+            note=note,
+            author=_author(obj),
+            source=dict(obj.source) or None,
+        )
+
+    def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
+        """See `domain.workflow.plan`."""
+        return workflow.plan(observed, now)
+
+    async def apply(self, action: Action) -> None:
+        """One transaction for rows and their ledger entries, or one request; safe to repeat, since each names what it expects."""
+        match action:
+            case mirror.CreateImage():
+                await self._images.create(action)
+            case mirror.DeleteImage():
+                await self._images.delete(action)
+            case mirror.PatchImage():
+                await self._images.patch(action)
+            case _:
+                async with self._database.transaction() as conn:
+                    await self._write(conn, action)
+
+    def resync(self, obj: Object[WorkflowSpec]) -> timedelta:
+        """The operator's period."""
+        return self._resync
+
+    def may_force(self, obj: Object[WorkflowSpec]) -> bool:
+        """Nothing depends on a Workflow in a way that would forbid it."""
+        return True
+
+    async def _write(self, conn: Connection, action: Any) -> None:
+        match action:
+            case workflow.Insert(tenant_id, declared, owner):
+                row = Lineage(workflows.new_id(), tenant_id, declared.external_name, owner)
+                await workflows.insert(conn, _declaring(row, declared), actor=FIELD_MANAGER)
+            case workflow.Update(lineage, declared) | workflow.Correct(lineage, declared):
+                await workflows.update(conn, _declaring(lineage, declared), actor=FIELD_MANAGER)
+            case workflow.HandOver(lineage, to):
+                assert lineage.owner is not None
+                self._succession.check_heir(lineage, to)
+                await workflows.hand_over(conn, lineage.id, lineage.owner, to, actor=FIELD_MANAGER)
+            case workflow.Adopt(lineage, to, declared):
+                adopted = _declaring(replace(lineage, owner=to), declared)
+                await workflows.adopt(conn, lineage, adopted, actor=FIELD_MANAGER)
+            case workflow.Delete(lineage):
+                await workflows.delete(conn, lineage.id, lineage.owner, actor=FIELD_MANAGER)
+            case workflow.Orphan(lineage):
+                assert lineage.owner is not None
+                await workflows.orphan(conn, lineage.id, lineage.owner, actor=FIELD_MANAGER)
+            case workflow.InsertRevision(lineage, revision, content):
+                name = mirror.object_name(workflows.owner_of(lineage).name, revision)
+                await revisions.insert(conn, lineage, revision, content, name=name, actor=FIELD_MANAGER)
+            case release.EndHold(lineage):
+                await workflows.end_hold(conn, lineage, actor=FIELD_MANAGER)
+            case release.Activate(lineage, number, cause, actor, reason):
+                await workflows.activate(conn, lineage, number, cause=cause, actor=actor, reason=reason)
+            case workflow.Archive(lineage, numbers):
+                owner = workflows.owner_of(lineage)
+                names = {
+                    each.number: mirror.object_name(owner.name, each)
+                    for each in lineage.revisions
+                    if each.number in numbers
+                }
+                await revisions.archive(conn, lineage, names, actor=FIELD_MANAGER)
+            case _:
+                raise AssertionError(action)
+
+    async def _observe_deletion(self, seen: Observed) -> Observed:
+        tenant_id = None if seen.tenant is None else seen.tenant.tenant_id
+        left = await self._succession.of_departing(seen.object, seen.tenant_name, tenant_id)
+        return replace(seen, own=left.own, holder=left.holder, holder_state=left.holder_state, heirs=left.heirs)
+
+    async def _lineages(
+        self, obj: Object[WorkflowSpec], tenant_id: str | None, name: str | None
+    ) -> tuple[Lineage | None, Lineage | None]:
+        async with self._database.look() as conn:
+            return await workflows.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
+
+    def _providers(self, key: Key, tenant_name: str | None, wanted: Wanted) -> dict[str, ProviderSight]:
+        """The Providers that are there, of those that the definition uses; the next edge of any of them wakes the Workflow."""
+        names = {use.name for use in wanted.uses} if isinstance(wanted, Desired) else set()
+        self._world.uses(key, names)
+        found = {name: self._world.provider(tenant_name, name) for name in names}
+        return {name: _sight(obj, name) for name, obj in found.items() if obj is not None}
+
+
+async def _previous(conn: Connection, own: Lineage, wanted: Wanted) -> Any:
+    """The newest revision's content, if another one is about to follow and wants a note; else None."""
+    if not isinstance(wanted, Desired) or own.latest is None:
+        return None
+    if release.desired_revision(own, wanted.hash_in(own)) is not None:
+        return None
+    number = own.latest.number
+    return (await revisions.definitions(conn, own.id, [number])).get(number)
+
+
+def _sight(obj: Object[ProviderSpec], name: str) -> ProviderSight:
+    """A Provider by the name that a definition uses; one that is about to get it does not serve under it yet."""
+    has_it = obj.status.get("externalName") == name
+    return ProviderSight(
+        type="" if isinstance(obj.spec, Invalid) else obj.spec.type,
+        ready=has_it and obj.ready,
+        serving=has_it and obj.status.get("providerId") is not None,
+    )
+
+
+def _author(obj: Object[WorkflowSpec]) -> Author | None:
+    """Who changed the definition, as far as the object tells: a claim in either case (A-AP-3)."""
+    claimed = _cut(obj.annotations.get(AUTHOR), NAME_LIMIT)
+    if claimed is not None:
+        return Author(claimed, "Annotation")
+    manager = _cut(obj.source.get("fieldManager"), NAME_LIMIT)
+    return None if manager is None else Author(manager, "FieldManager")
+
+
+def _cut(text: str | None, limit: int) -> str | None:
+    """The text as one line, without what no terminal and no database takes; None where nothing is left."""
+    printable = "".join(each if each.isprintable() else " " for each in text or "")
+    return " ".join(printable.split())[:limit].strip() or None
+
+
+def _declaring(row: Lineage, declared: Declared) -> Lineage:
+    return replace(
+        row,
+        external_name=declared.external_name,
+        deletion_policy=declared.deletion_policy,
+        suspended=declared.suspended,
+        settings=declared.settings,
+    )

@@ -1,0 +1,70 @@
+"""Word of what others change in the control database, as it happens (A-DR-1).
+
+Triggers notify of each row that was changed by anybody but the operator's own sessions (`engine.connect` with
+``operates``). What is changed while no connection listens is found by the next resync.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+
+from keep_operator.errors import KeepOperatorError
+from keep_operator.resources.kinds import Key
+from keep_operator.store import address, engine, failures
+
+log = logging.getLogger(__name__)
+
+CHANNEL: Final = "keep_operator_changed"
+# A connection that has died in silence is found out by asking it this often.
+ASK_EVERY: Final = timedelta(seconds=30)
+# Between two attempts to connect: others find out sooner that the database is back.
+RETRY: Final = timedelta(seconds=5)
+
+
+async def follow(
+    url: str, *, application_name: str, changed: Callable[[Key], None], key_changed: Callable[[], None]
+) -> None:
+    """Tell ``changed`` of each object whose row others changed, until cancelled; connects again whenever it must.
+
+    ``key_changed`` is called when the database is sealed with another key from now on, and at each connection, since that
+    may have happened before. Both must not raise.
+    """
+    parameters = {**address.parameters(url), "application_name": application_name}
+
+    def heard(notification: psycopg.Notify) -> None:
+        try:
+            told = json.loads(notification.payload)
+            if told["kind"] == "Installation":
+                key_changed()
+            else:
+                changed(Key(told["kind"], told["namespace"], told["name"]))
+        except (ValueError, KeyError, TypeError):
+            log.debug("a notification that is not ours", extra={"channel": notification.channel})
+
+    while True:
+        try:
+            with failures.translated():
+                await _listen(parameters, heard, key_changed)
+        except KeepOperatorError as error:
+            log.debug("changes in the database are not told now", extra={"reason": error.reason})
+        await asyncio.sleep(RETRY.total_seconds())
+
+
+async def _listen(
+    parameters: dict[str, Any], heard: Callable[[psycopg.Notify], None], connected: Callable[[], None]
+) -> None:
+    async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as connection:
+        with engine.within(address.CONNECT_TIMEOUT, connection):
+            await connection.execute(f"LISTEN {CHANNEL}")
+        connected()
+        while True:
+            async for notification in connection.notifies(timeout=ASK_EVERY.total_seconds()):
+                heard(notification)
+            # What arrives with the answer to this is kept, and told by the next round.
+            with engine.within(address.CONNECT_TIMEOUT, connection):
+                await connection.execute("SELECT 1")

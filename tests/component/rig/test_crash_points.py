@@ -1,0 +1,217 @@
+"""The operator is killed at every single write of what users do, and nobody can tell afterwards (P5).
+
+Once before the write is done, and once when it is done and the answer has not been seen.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from component.rig import crashes
+from component.rig.crashes import Story
+from component.rig.user import User
+from keep_operator.resources.kinds import WORKFLOW_REVISIONS
+from manifests import credential, decision, definition, provider, secret, tenant, workflow
+
+pytestmark = pytest.mark.component
+ARCHITECTURE: Final = Path(__file__).parents[3] / "docs/architecture.md"
+RECORD: Final = Path(__file__).parents[3] / "docs/adr/0022-crash-points.md"
+
+TEAM = tenant("team")
+VM = provider("vm", "default", "team")
+
+
+async def _tenant_first(user: User) -> None:
+    user.apply(TEAM)
+    await user.ready(TEAM)
+    user.apply(VM)
+    await user.ready(VM)
+
+
+async def _provider_first(user: User) -> None:
+    user.apply(VM)
+    await user.condition(VM, "Ready", ("Unknown", "TenantNotFound"))
+    user.apply(TEAM)
+    await user.ready(TEAM, VM)
+
+
+async def _there(user: User) -> None:
+    user.apply(TEAM, VM)
+    await user.ready(TEAM, VM)
+
+
+async def _rename(user: User) -> None:
+    user.edit(VM, externalName="renamed")
+    await user.ready(VM)
+
+
+HEIR = provider("heir", "default", "team", externalName="vm")
+
+
+async def _hand_over(user: User) -> None:
+    user.apply(HEIR)
+    await user.condition(HEIR, "Synced", ("Unknown", "ExternalNameConflict"))
+    user.delete(VM)
+    await user.gone(VM)
+    await user.ready(HEIR)
+
+
+LOGIN = secret("login", "default", password="old")
+LOCKED = provider("vm", "default", "team", secrets=[credential("BasicAuthPassword", "login", "password")])
+
+
+async def _locked(user: User) -> None:
+    user.apply(TEAM, LOGIN, LOCKED)
+    await user.ready(TEAM, LOCKED)
+
+
+async def _rotate(user: User) -> None:
+    old = user.get(LOCKED).status["configHash"]
+    user.apply(secret("login", "default", password="new"))
+    await user.until(LOCKED, lambda vm: vm.ready and vm.status["configHash"] != old, "rotation")
+
+
+LEFT = provider("vm", "default", "team", deletionPolicy="Orphan")
+
+
+async def _left(user: User) -> None:
+    user.apply(TEAM, LEFT)
+    await user.ready(TEAM, LEFT)
+    user.delete(LEFT)
+    await user.gone(LEFT)
+
+
+async def _adopt(user: User) -> None:
+    finder = provider("finder", "default", "team", externalName="vm", adoptionPolicy="IfUnowned")
+    user.apply(finder)
+    await user.ready(finder)
+
+
+async def _delete(user: User) -> None:
+    user.delete(VM)
+    await user.gone(VM)
+
+
+async def _orphaning(user: User) -> None:
+    user.apply(TEAM, LEFT)
+    await user.ready(TEAM, LEFT)
+
+
+GOING = tenant("team", deletionPolicy="Delete")
+CONFIRMED = {"metadata": {"annotations": {"keep-operator.dev/confirm-deletion": "team"}}}
+
+
+async def _going(user: User) -> None:
+    user.apply(GOING, VM)
+    await user.ready(GOING, VM)
+
+
+async def _delete_tenant(user: User) -> None:
+    user.delete(TEAM)
+    await user.condition(TEAM, "Deleting", ("True", "DependentsExist"))
+    user.patch(TEAM, CONFIRMED)
+    await user.gone(TEAM, VM)
+
+
+HELLO = workflow(
+    "hello", "default", "team", definition("one"), retention={"sinceCreate": "1m", "sinceLastActive": "1m"}
+)
+BACK = decision("Rollback", HELLO, "back")
+
+
+async def _workflow_first(user: User) -> None:
+    user.apply(TEAM)
+    await user.ready(TEAM)
+    user.apply(HELLO)
+    await user.ready(HELLO)
+
+
+async def _rewrite(user: User, message: str) -> None:
+    user.edit(HELLO, definition=definition(message))
+    await user.ready(HELLO)
+
+
+async def _written(user: User) -> None:
+    user.apply(TEAM, HELLO)
+    await user.ready(TEAM, HELLO)
+
+
+async def _edit(user: User) -> None:
+    await _rewrite(user, "two")
+
+
+async def _rewritten(user: User) -> None:
+    await _written(user)
+    await _edit(user)
+
+
+async def _roll_back(user: User) -> None:
+    user.apply(BACK)
+    await user.condition(BACK, "Handled", ("True", "Done"))
+    await user.until(HELLO, lambda hello: hello.status["activeRevision"]["number"] == 1, "v1")
+
+
+async def _rolled_back(user: User) -> None:
+    await _rewritten(user)
+    await _roll_back(user)
+
+
+async def _roll_forward(user: User) -> None:
+    await _rewrite(user, "three")
+
+
+async def _grown_old(user: User) -> None:
+    await _rewritten(user)
+    await asyncio.sleep(120.0)  # longer than versions are kept in any case
+
+
+async def _archive(user: User) -> None:
+    user.edit(HELLO, revisionHistoryLimit=0)
+    await user.eventually(lambda: user.objects(WORKFLOW_REVISIONS), lambda found: len(found) == 1, "an archive")
+
+
+async def _delete_workflow(user: User) -> None:
+    user.delete(HELLO)
+    await user.gone(HELLO)
+
+
+async def _look_on(user: User) -> None:
+    await user.ready(VM)
+
+
+STORIES: Final = {
+    "the first start, over objects that wait": Story(_there, 13, from_start=True),
+    "a start over objects that are Ready": Story(_look_on, 2, before=_there, from_start=True),
+    "a Tenant, then its Provider": Story(_tenant_first, 9),
+    "a Provider, then its Tenant": Story(_provider_first, 10),
+    "a rename in place": Story(_rename, 3, before=_there),
+    "a hand-over": Story(_hand_over, 7, before=_there),
+    "a rotated Secret": Story(_rotate, 3, before=_locked),
+    "an adoption": Story(_adopt, 6, before=_left),
+    "a deletion with its record": Story(_delete, 4, before=_there),
+    "a deletion that leaves its record": Story(_delete, 4, before=_orphaning),
+    "a Tenant, then its Workflow": Story(_workflow_first, 13),
+    "an edit of a Workflow": Story(_edit, 7, before=_written),
+    "a rollback": Story(_roll_back, 7, before=_rewritten),
+    "a new definition after a rollback": Story(_roll_forward, 8, before=_rolled_back),
+    "versions that are archived": Story(_archive, 4, before=_grown_old),
+    "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
+    "a Tenant with all that depends on it": Story(_delete_tenant, 7, before=_going),
+    "a Tenant that leaves its row": Story(_delete_tenant, 7, before=_there),
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+async def test_death_at_every_write(name: str, database_url: str) -> None:
+    """Whoever kills the operator, at whichever write, finds objects, records and ledger as if nothing had been."""
+    writes = await crashes.survive(database_url, STORIES[name])
+    assert len(writes) == STORIES[name].writes, writes
+
+
+def test_the_pages_tell_their_number() -> None:
+    """Who reads how many deaths are tried can rely on it."""
+    writes = sum(story.writes for story in STORIES.values())
+    assert f"{writes} writes of {len(STORIES)} stories ({2 * writes}\n" in ARCHITECTURE.read_text()
+    assert f"{len(STORIES)} stories with {writes} writes are {2 * writes} deaths" in RECORD.read_text()

@@ -1,0 +1,43 @@
+"""The read API on a real database, asked over HTTP; the API server is played."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from integration.console.cluster import Played, served
+from integration.console.visit import READER, Clock, Console
+from integration.store import lineages, samples
+from keep_operator.cluster.client import Cluster
+from keep_operator.cluster.connection import Connection
+from keep_operator.console import app, process
+from keep_operator.console.doorkeeper import Doorkeeper
+from keep_operator.console.room import Room
+from keep_operator.domain.history import Lineage
+from keep_operator.store.engine import Engine
+
+
+@pytest.fixture
+async def console(engine: Engine) -> AsyncIterator[Console]:
+    """The console, with a Tenant in its database."""
+    await samples.have_tenant(engine)
+    played, clock, stop = Played(), Clock(), asyncio.Event()
+    async with served(played) as server, Cluster(Connection(server)) as cluster, aiohttp.ClientSession() as session:
+        here = Room(engine, cluster, samples.CLUSTER, Doorkeeper(cluster, lambda: clock.seconds), lambda: clock.now)
+        listening = socket.create_server(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        answering = asyncio.create_task(process.answer(app.build(here), listening, stop))
+        yield Console(url, engine, played, clock, played.give("ann", *READER), session, stop)
+        stop.set()
+        await answering
+
+
+@pytest.fixture
+async def lineage(console: Console) -> Lineage:
+    """A workflow with the contents A, B, a broken one and A again, of which the second is active after a rollback."""
+    await lineages.have(console.engine, contents="ABcA")
+    await lineages.activate(console.engine, 1)
+    await lineages.activate(console.engine, 2)
+    return await lineages.own(console.engine)

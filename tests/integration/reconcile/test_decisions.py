@@ -1,0 +1,314 @@
+"""What decisions do to a workflow in a real database: once, and judged by what is so at that moment."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, cast
+
+import pytest
+from sqlalchemy import text
+
+from integration.store import lineages, samples
+from keep_operator.domain import workflow as workflow_rules
+from keep_operator.domain.decision import Handle, Handled, Observed
+from keep_operator.domain.history import Cause, Lineage
+from keep_operator.domain.planning import Plan
+from keep_operator.errors import Conflict
+from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.decision import Decisions
+from keep_operator.reconcile.world import World
+from keep_operator.resources import decision, objects, workflow
+from keep_operator.resources.decision import WorkflowDecisionSpec
+from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS, Key, Resource
+from keep_operator.resources.objects import Object
+from keep_operator.resources.workflow import WorkflowSpec
+from keep_operator.runtime.workqueue import WorkQueue
+from keep_operator.store import decisions
+from keep_operator.store import engine as store
+from keep_operator.store import workflows as rows
+from keep_operator.store.engine import Engine
+
+pytestmark = pytest.mark.integration
+
+NOW: Final = datetime(2026, 5, 1, 18, 0, tzinfo=UTC)
+HIGH_CPU: Final = Key(WORKFLOWS.kind, "monitoring", "high-cpu")
+
+
+@dataclass
+class Server:
+    """An API server that has one Workflow, or none."""
+
+    workflow: dict[str, Any] | None
+    deleted: list[tuple[str, str]] = field(default_factory=list)
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any] | None:
+        assert (resource, namespace, name) == (WORKFLOWS, "monitoring", "high-cpu")
+        return self.workflow
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
+        self.deleted.append((name, uid))
+
+
+@dataclass
+class Looks:
+    """A look at the Workflow as far as a decision needs it."""
+
+    engine: Engine
+
+    async def observe(self, obj: Object[WorkflowSpec]) -> workflow_rules.Observed:
+        async with store.look(self.engine) as conn:
+            own, _ = await rows.observe(conn, samples.CLUSTER, obj.uid, None, None)
+        return workflow_rules.Observed(obj, samples.CLUSTER, "keep", None, own=own)
+
+
+def a_workflow(**spec: Any) -> dict[str, Any]:
+    """Workflow monitoring/high-cpu as the API server has it."""
+    metadata = {
+        "name": "high-cpu",
+        "namespace": "monitoring",
+        "uid": "uid-high-cpu",
+        "resourceVersion": "7",
+        "generation": 2,
+        "creationTimestamp": "2026-05-01T12:00:00Z",
+    }
+    return {
+        "metadata": metadata,
+        "spec": {"definition": {"steps": []}, **spec},
+        "status": {"observedGeneration": 2},
+    }
+
+
+def decided(action: str, request: str = "4711", **spec: Any) -> Object[WorkflowDecisionSpec]:
+    """A decision by Bob."""
+    given = {"workflowRef": {"name": "high-cpu"}, "action": action, "actor": "bob", "requestId": request}
+    metadata = {
+        "name": f"decision-{request}",
+        "namespace": "monitoring",
+        "uid": f"uid-{request}",
+        "resourceVersion": "9",
+        "generation": 1,
+        "creationTimestamp": "2026-05-01T17:59:00Z",
+    }
+    raw = {"metadata": metadata, "spec": {**given, "reason": "It is loud", **spec}}
+    return objects.parse(WORKFLOW_DECISIONS.kind, raw, decision)
+
+
+class Rig:
+    """A workflow with versions A, B, C of which the third is active, and whoever carries out decisions about it."""
+
+    def __init__(self, engine: Engine, unverified: Literal["Refuse", "Record"] = "Record") -> None:
+        self.engine = engine
+        self.server = Server(a_workflow())
+        self.world = World(WorkQueue(lambda: 0.0), "keep")
+        self.kind = Decisions(
+            world=self.world,
+            cluster=cast(Any, self.server),
+            database=Database(engine, samples.CLUSTER),
+            workflows=Looks(engine),
+            unverified=unverified,
+        )
+
+    async def look(self, obj: Object[WorkflowDecisionSpec]) -> Plan[Any]:
+        return self.kind.plan(await self.kind.observe(obj), NOW)
+
+    async def judge(self, obj: Object[WorkflowDecisionSpec]) -> Handle:
+        (action,) = (await self.look(obj)).actions
+        assert isinstance(action, Handle)
+        return action
+
+    async def decide(self, action: str, request: str = "4711", **spec: Any) -> str:
+        """Make a decision and carry it out; how it ended."""
+        obj = decided(action, request, **spec)
+        await self.kind.apply(await self.judge(obj))
+        found = await self.remembered(request)
+        assert found is not None
+        return found.outcome
+
+    async def remembered(self, request: str) -> Handled | None:
+        seen = await self.lineage()
+        return await lineages.looked(self.engine, lambda conn: decisions.find(conn, seen, request))
+
+    async def lineage(self) -> Lineage:
+        return await lineages.own(self.engine)
+
+
+@pytest.fixture
+async def rig(engine: Engine) -> Rig:
+    """The usual one."""
+    async with store.transaction(engine) as conn:
+        await conn.execute(text("INSERT INTO keep_operator.installation (cluster_id) VALUES ('cluster-a')"))
+    await samples.have_tenant(engine)
+    await lineages.have(engine, contents="ABC")
+    for number in (1, 2, 3):
+        await lineages.activate(engine, number)
+    return Rig(engine)
+
+
+async def test_every_action_takes_effect_with_its_entry(rig: Rig) -> None:
+    """Roll back, resume, tag, move and remove the tag, reject, try again, note: the database and the ledger say so each time."""
+    assert await rig.decide("Rollback", "1") == "Done"
+    seen = await rig.lineage()
+    assert seen.hold is not None
+    assert (seen.active_number, seen.hold.target, seen.hold.request_id) == (2, 2, "1")
+    assert await rig.decide("Resume", "2") == "Done"
+    seen = await rig.lineage()
+    assert (seen.active_number, seen.hold) == (3, None)
+    assert await rig.decide("Tag", "3", tag="good", revision={"number": 1}) == "Done"
+    assert await rig.decide("Tag", "4", tag="good", revision={"number": 2}) == "Done"
+    assert [each.tags for each in (await rig.lineage()).revisions] == [(), ("good",), ()]
+    assert await rig.decide("Untag", "5", tag="good") == "Done"
+    assert await rig.decide("Reject", "6", revision={"number": 3}) == "Done"
+    seen = await rig.lineage()
+    assert (seen.active_number, seen.revisions[2].rejected) == (2, "RejectedByUser")
+    assert await rig.decide("Rollback", "7", revision={"number": 3}) == "TargetRejected"
+    assert await rig.decide("Rollback", "8", revision={"number": 3}, force=True) == "Done"
+    seen = await rig.lineage()
+    assert (seen.active_number, seen.revisions[2].rejected) == (3, None)
+    assert await rig.decide("Reject", "9", revision={"number": 1}) == "Done"
+    assert await rig.decide("Retry", "10", revision={"number": 1}) == "Done"
+    assert await rig.decide("Note", "11", reason="Watch it") == "Done"
+    assert await rig.decide("Approve", "12", revision={"number": 3}) == "Refused"
+    told = [
+        action
+        for kind, action, _ in await lineages.told(rig.engine)
+        if kind != "WorkflowRevision" or action != "Created"
+    ]
+    assert told[told.index("Handled") :] == [
+        *("Handled", "HoldSet", "Deployed"),
+        *("Handled", "HoldEnded", "Deployed"),
+        *("Handled", "Tagged", "Handled", "Tagged", "Handled", "Untagged"),
+        *("Handled", "Rejected", "Deployed"),
+        "Handled",
+        *("Handled", "RejectionCleared", "Deployed"),
+        *("Handled", "Rejected", "Handled", "RejectionCleared"),
+        *("Handled", "Noted", "Handled"),
+    ]
+
+
+async def test_deploy_lets_a_waiting_version_run(rig: Rig) -> None:
+    """`strategy: Manual`: the fourth version waits, and the decision makes it the active one."""
+    rig.server.workflow = a_workflow(release={"strategy": {"type": "Manual"}})
+    await lineages.add(rig.engine, "D")
+    assert await rig.decide("Deploy", revision={"number": 4}, expect={"activeRevision": 3}) == "Done"
+    assert (await rig.lineage()).active_number == 4
+
+
+async def test_what_nobody_can_prove_is_told(rig: Rig) -> None:
+    """The ledger says of whom the decision is said to be, for whom, and that nobody has proven it (A-AP-5)."""
+    await rig.decide("Rollback", onBehalfOf="ann")
+    (entry,) = [each for each in await samples.entries(rig.engine) if each.action == "Handled"]
+    assert (entry.key.name, entry.uid, entry.actor) == ("decision-4711", "uid-4711", "bob")
+    assert (entry.details["verified"], entry.details["onBehalfOf"]) == (False, "ann")
+
+
+async def test_the_privileged_are_refused_where_nobody_can_prove_who_they_are(rig: Rig) -> None:
+    """`Refuse`: nothing is tagged, the refusal is remembered like every end, and a rollback goes through."""
+    careful = Rig(rig.engine, "Refuse")
+    assert await careful.decide("Tag", "1", tag="good", revision={"number": 1}) == "ActorUnverified"
+    assert (await rig.lineage()).revisions[0].tags == ()
+    again = await rig.look(decided("Tag", "1", tag="good", revision={"number": 1}))
+    assert again.status is None or again.status["conditions"][0]["reason"] == "ActorUnverified"
+    assert await careful.decide("Rollback", "2") == "Done"
+
+
+async def test_of_one_request_only_the_first_is_carried_out(rig: Rig) -> None:
+    """Two objects with one `requestId`, judged at the same moment: one is carried out, the other ends NoOp."""
+    one, other = decided("Rollback"), replace(decided("Rollback"), uid="uid-of-a-copy")
+    judged = [await rig.judge(each) for each in (one, other)]
+    ends = await asyncio.gather(*map(rig.kind.apply, judged), return_exceptions=True)
+    assert [type(end) for end in ends if end is not None] == [Conflict]
+    assert (await rig.lineage()).active_number == 2
+    told = []
+    for each in (one, other):
+        owner = {"apiVersion": "keep-operator.dev/v1alpha1", "kind": "Workflow", "uid": "uid-high-cpu"}
+        status = (await rig.look(replace(each, owners=(owner,)))).status
+        assert status is not None
+        told.append(status["conditions"][0]["reason"])
+    assert sorted(told) == ["Done", "NoOp"]
+
+
+@pytest.mark.parametrize("first", ["back", "reject"])
+async def test_two_decisions_at_once_are_carried_out_one_after_the_other(rig: Rig, first: str) -> None:
+    """A rollback to version 2, and the rejection of version 2, judged on the same history: never is a rejected one active."""
+    judged = {
+        "back": await rig.judge(decided("Rollback", "back", revision={"number": 2})),
+        "reject": await rig.judge(decided("Reject", "reject", revision={"number": 2})),
+    }
+    await rig.kind.apply(judged.pop(first))
+    ((second, late),) = judged.items()
+    with pytest.raises(Conflict):
+        await rig.kind.apply(late)
+    assert await rig.remembered(second) is None
+    if first == "reject":
+        assert await rig.decide("Rollback", "back", revision={"number": 2}) == "TargetRejected"
+        assert (await rig.lineage()).active_number == 3
+    else:
+        assert await rig.decide("Reject", "reject", revision={"number": 2}) == "Done"
+        assert (await rig.lineage()).active_number == 1
+
+
+async def test_a_rejection_overtakes_whoever_is_about_to_activate(rig: Rig) -> None:
+    """The Workflow's own look has chosen version 1, which is rejected before it becomes active: it does not."""
+    seen = await rig.lineage()
+    await rig.decide("Reject", revision={"number": 1})
+    with pytest.raises(Conflict):
+        async with store.transaction(rig.engine) as conn:
+            await rows.activate(conn, seen, 1, cause=Cause.ALL_AT_ONCE, actor="keep-operator")
+    assert (await rig.lineage()).active_number == 3
+
+
+async def test_a_pin_that_no_watch_has_told_of_counts(rig: Rig) -> None:
+    """A-RB-6: the Workflow is read afresh, so a rollback right after a pin is refused."""
+    known: Object[Any] = objects.parse(WORKFLOWS.kind, a_workflow(), workflow)
+    rig.world.take(replace(known, resource_version="6", generation=1))
+    rig.server.workflow = a_workflow(release={"pin": {"revision": 3}})
+    assert await rig.decide("Rollback") == "Refused"
+    found = rig.world.cache.get(HIGH_CPU)
+    assert found is not None
+    assert found.generation == 2
+
+
+async def test_a_workflow_that_was_not_looked_at_comes_first(rig: Rig) -> None:
+    """Edited a moment ago: the decision waits for the version that the edit makes."""
+    assert rig.server.workflow is not None
+    rig.server.workflow["status"]["observedGeneration"] = 1
+    assert await rig.look(decided("Rollback")) == Plan(wake_in=timedelta(seconds=5))
+
+
+async def test_a_decision_waits_for_its_workflow(rig: Rig) -> None:
+    """Not there, or going: nothing is carried out, and the condition says what is waited for."""
+    rig.server.workflow = None
+    status = (await rig.look(decided("Rollback"))).status
+    assert status is not None
+    assert status["conditions"][0]["reason"] == "WorkflowNotFound"
+    going = a_workflow()
+    going["metadata"] |= {"deletionTimestamp": "2026-05-01T18:00:00Z", "resourceVersion": "8", "finalizers": ["x"]}
+    rig.server.workflow = going
+    assert (await rig.look(decided("Rollback"))).actions == ()
+
+
+async def test_the_workflow_wakes_what_waits_for_it_and_nothing_else(rig: Rig) -> None:
+    """A decision that is handled is history: no edit of the Workflow has it looked at again."""
+    waiting = decided("Rollback", "1")
+    handled = replace(decided("Rollback", "2"), status={"conditions": [{"type": "Handled", "status": "True"}]})
+    for each in (waiting, handled):
+        rig.world.cache.put(each)
+    rig.world.take(cast(Any, objects.parse(WORKFLOWS.kind, a_workflow(), workflow)))
+    queued = {key for lane in rig.world.queue._lanes.values() for key in (*lane.urgent, *lane.background)}
+    assert waiting.key in queued
+    assert handled.key not in queued
+
+
+async def test_old_objects_go_and_their_history_stays(rig: Rig) -> None:
+    """Thirty days after: the object is deleted, by its uid, and the same request again still does nothing (A-AP-6)."""
+    await rig.decide("Rollback")
+    obj = replace(
+        decided("Rollback"),
+        status={"handledAt": "2026-03-01T00:00:00Z", "conditions": [{"type": "Handled", "status": "True"}]},
+    )
+    rig.world.cache.put(obj)
+    (expire,) = rig.kind.plan(Observed(obj, None), NOW).actions
+    await rig.kind.apply(cast(Any, expire))
+    assert rig.server.deleted == [("decision-4711", "uid-4711")]
+    assert rig.world.cache.get(obj.key) is None
+    assert await rig.remembered("4711") is not None

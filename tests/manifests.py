@@ -1,0 +1,149 @@
+"""What users apply, and how an object looks to them afterwards; for all rings that have an API server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from keep_operator.resources.kinds import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    OURS,
+    PROVIDERS,
+    SECRETS,
+    TENANTS,
+    WORKFLOW_DECISIONS,
+    WORKFLOWS,
+    Resource,
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object as the test reads it; empty where it does not exist."""
+
+    raw: Json
+
+    def __bool__(self) -> bool:
+        return bool(self.raw)
+
+    @property
+    def uid(self) -> str:
+        return str(self.raw["metadata"]["uid"])
+
+    @property
+    def version(self) -> str:
+        return str(self.raw["metadata"]["resourceVersion"])
+
+    @property
+    def status(self) -> Json:
+        return self.raw.get("status") or {}
+
+    def condition(self, kind: str) -> tuple[str, str] | None:
+        """Status and reason."""
+        found = next((c for c in self.status.get("conditions", ()) if c["type"] == kind), None)
+        return None if found is None else (found["status"], found["reason"])
+
+    def message(self, kind: str) -> str:
+        return str(next(c["message"] for c in self.status["conditions"] if c["type"] == kind))
+
+    @property
+    def ready(self) -> bool:
+        return (
+            self.condition("Ready") == ("True", "Ready")
+            and self.status.get("observedGeneration") == self.raw["metadata"]["generation"]
+        )
+
+
+RESOURCES: Final = {resource.kind: resource for resource in (*OURS, SECRETS, CONFIG_MAPS, NAMESPACES)}
+
+
+def path_of(manifest: Mapping[str, Any]) -> str:
+    """Where the object lives."""
+    metadata = manifest["metadata"]
+    return RESOURCES[manifest["kind"]].path(metadata.get("namespace"), metadata["name"])
+
+
+def tenant(name: str, **spec: object) -> Json:
+    """A Tenant that admits every namespace."""
+    return _manifest(TENANTS, name, None, {"allowedNamespaces": {"all": True}, **spec})
+
+
+def provider(
+    name: str, namespace: str, tenant: str | None = None, type: str = "victoriametrics", **spec: object
+) -> Json:
+    """A Provider; of the default tenant where none is named."""
+    ref = {"tenantRef": {"name": tenant}} if tenant else {}
+    return _manifest(
+        PROVIDERS, name, namespace, {**ref, "type": type, "config": {"VMBackendURL": "http://vm:8428"}, **spec}
+    )
+
+
+def definition(message: str = "hello", **more: object) -> Json:
+    """What a workflow does: say something on a console, at which no Provider is needed."""
+    console = {"type": "console", "with": {"message": message}}
+    return {"triggers": [{"type": "manual"}], "actions": [{"name": "say", "provider": console}], **more}
+
+
+def querying(provider: str, query: str = "up", type: str = "victoriametrics") -> Json:
+    """A definition that needs a Provider."""
+    asked = {"type": type, "config": f"{{{{ providers.{provider} }}}}", "with": {"query": query, "queryType": "query"}}
+    return {"triggers": [{"type": "manual"}], "steps": [{"name": "look", "provider": asked}]}
+
+
+def workflow(name: str, namespace: str, tenant: str | None = None, does: Json | None = None, **spec: object) -> Json:
+    """A Workflow that says something, unless the test says otherwise."""
+    ref = {"tenantRef": {"name": tenant}} if tenant else {}
+    what = {} if "definitionFrom" in spec else {"definition": does or definition()}
+    return _manifest(WORKFLOWS, name, namespace, {**ref, **what, **spec})
+
+
+def decision(action: str, about: Json, request: str = "request-1", **spec: object) -> Json:
+    """A WorkflowDecision of Bob's about a Workflow; named after its request."""
+    namespace, name = about["metadata"]["namespace"], about["metadata"]["name"]
+    said = {
+        "workflowRef": {"name": name},
+        "action": action,
+        "actor": "bob",
+        "requestId": request,
+        "reason": "It is loud",
+    }
+    return _manifest(WORKFLOW_DECISIONS, request, namespace, {**said, **spec})
+
+
+def config_map(name: str, namespace: str, **data: str) -> Json:
+    """A ConfigMap."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": data,
+    }
+
+
+def secret(name: str, namespace: str, **values: str) -> Json:
+    """A Secret."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": values,
+    }
+
+
+def credential(key: str, secret: str, secret_key: str) -> Json:
+    """An entry of a Provider's `secrets`."""
+    return {"key": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": secret_key}}}
+
+
+def as_yaml(*manifests: Json) -> str:
+    """What stands in a Git repository."""
+    return yaml.safe_dump_all(manifests)
+
+
+def _manifest(resource: Resource, name: str, namespace: str | None, spec: Json) -> Json:
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}

@@ -1,0 +1,368 @@
+"""A Workflow with its database and its cluster in memory: what the actions of a plan do, and nothing else."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final, assert_never
+from uuid import UUID
+
+from keep_operator.domain import decision, desired, history, planning, workflow
+from keep_operator.domain.conditions import Truth
+from keep_operator.domain.decision import Handled, Verdict
+from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.history import Author, Deployment, Flaw, Lineage, Revision
+from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
+from keep_operator.domain.ownership import Claim, HolderState
+from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.release import Activate, EndHold
+from keep_operator.domain.tenancy import TenantSight
+from keep_operator.domain.workflow import Observed
+from keep_operator.resources import workflow as reader
+from keep_operator.resources.decision import WorkflowDecisionSpec
+from keep_operator.resources.kinds import Key
+from keep_operator.resources.objects import Object
+from keep_operator.resources.shapes import Invalid
+from keep_operator.resources.workflow import WorkflowSpec
+from unit.builders import tenant_sight
+from unit.lineages import START
+
+CLUSTER: Final = "cluster-1"
+NAME: Final = "high-cpu"
+KEY: Final = Key("Workflow", "monitoring", NAME)
+ANN: Final = Author("ann", "FieldManager")
+
+
+def definition(letter: str, **more: Any) -> dict[str, Any]:
+    """A definition whose behaviour is told apart by a letter; a lower case one names no steps, so it is not valid.
+
+    The letter P calls Provider `vm`, all others call none.
+    """
+    if letter.islower():
+        return {"id": letter, "consts": {"content": letter}, **more}
+    provider: dict[str, Any] = {"type": "mock", "with": {"content": letter}}
+    if letter == "P":
+        provider = {"type": "victoriametrics", "config": "{{ providers.vm }}", "with": {"query": "up"}}
+    return {
+        "id": NAME,
+        "triggers": [{"type": "manual"}],
+        "steps": [{"name": "look", "provider": provider}],
+        **more,
+    }
+
+
+def spec_of(letter: str = "A", *, more: Mapping[str, Any] | None = None, **fields: Any) -> WorkflowSpec:
+    """A spec with this content; ``more`` are further keys of the definition, ``fields`` those of the spec in camelCase."""
+    found = reader.parse_spec({"definition": definition(letter, **(more or {})), **fields})
+    assert not isinstance(found, Invalid), found
+    return found
+
+
+class Refused(Exception):
+    """The database would refuse this: what the action was planned on does not hold any more."""
+
+
+@dataclass
+class World:
+    """Everything there is. ``rows`` are all lineages by id, ``contents`` what their revisions are, for ever."""
+
+    spec: WorkflowSpec | Invalid = field(default_factory=spec_of)
+    now: datetime = START
+    uid: int = 1
+    generation: int = 1
+    metadata: SetMetadata = field(default_factory=lambda: SetMetadata((), ()))
+    status: Mapping[str, Any] = field(default_factory=dict)
+    deleted_at: datetime | None = None
+    gone: bool = False
+    rows: dict[UUID, Lineage] = field(default_factory=dict)
+    contents: dict[tuple[UUID, int], Mapping[str, Any]] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+    handled: dict[str, Handled] = field(default_factory=dict)
+    providers: dict[str, ProviderSight] = field(default_factory=dict)
+    tenant: TenantSight | None = field(default_factory=tenant_sight)
+    wanted: Wanted | None = None
+    heirs: tuple[Claim, ...] = ()
+    done: str | None = None
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def object(self) -> Object[WorkflowSpec]:
+        """The Workflow as the API server has it."""
+        return Object(
+            key=KEY,
+            uid=f"uid-{self.uid}",
+            resource_version="1",
+            generation=self.generation,
+            created_at=START,
+            deleted_at=self.deleted_at,
+            finalizers=self.metadata.finalizers,
+            owners=self.metadata.owners,
+            annotations={},
+            spec=self.spec,
+            status=self.status,
+        )
+
+    @property
+    def lineage(self) -> Lineage:
+        """Our row."""
+        found = self._own()
+        assert found is not None
+        return found
+
+    def _own(self) -> Lineage | None:
+        uid = f"uid-{self.uid}"
+        return next(
+            (row for row in self.rows.values() if row.owner and row.owner.uid == uid and row.deleted_at is None), None
+        )
+
+    def observe(self) -> Observed:
+        """One look."""
+        own = self._own()
+        name = workflow.external_name(self.object) or NAME
+        holder = next(
+            (each for each in self.rows.values() if each.external_name == name and each.deleted_at is None), None
+        )
+        wanted = self.wanted
+        if wanted is None and not isinstance(self.spec, Invalid) and self.spec.definition is not None:
+            wanted = _read(json.dumps(self.spec.definition))
+        latest = None if own is None else own.latest
+        return Observed(
+            object=self.object,
+            cluster_id=CLUSTER,
+            tenant_name="keep",
+            tenant=self.tenant,
+            wanted=wanted,
+            own=own,
+            holder=None if holder is own else holder,
+            holder_state=None if holder is None or holder is own else HolderState.GONE,
+            heirs=self.heirs,
+            providers=self.providers,
+            images=tuple(self.images.values()),
+            previous_content=None if own is None or latest is None else self.contents[own.id, latest.number],
+            author=ANN,
+            source={"tool": "kubectl"},
+            done=self.done,
+        )
+
+    def plan(self) -> Plan[Any]:
+        """What the rules say now."""
+        return workflow.plan(self.observe(), self.now)
+
+    def reconcile(self, *, crash_after: int | None = None, looks: int = 8) -> Plan[Any]:
+        """As the shell does it; ``crash_after`` so many actions the process dies, before it has reported anything."""
+        self.done = None
+        for _ in range(0 if self.gone else looks):
+            plan = self.plan()
+            for action in plan.actions:
+                if crash_after is not None and crash_after <= 0:
+                    return plan
+                crash_after = None if crash_after is None else crash_after - 1
+                self.apply(action)
+                name = type(action).__name__
+                self.done = name if name in planning.DONE else self.done
+            if self.gone or not plan.actions:
+                self._report(plan)
+                return plan
+        if self.gone:
+            return Plan()
+        raise AssertionError(f"no end after {looks} looks: {self.log[-20:]}")
+
+    def settle(self) -> Plan[Any]:
+        """Reconciles until a reconcile does nothing; what is archived in batches takes several."""
+        for _ in range(30):
+            before = len(self.log)
+            plan = self.reconcile()
+            if len(self.log) == before:
+                return plan
+        raise AssertionError(f"it does not settle: {self.log[-20:]}")
+
+    def _report(self, plan: Plan[Any]) -> None:
+        if plan.status is not None:
+            status = {name: value for name, value in plan.status.items() if value is not None}
+            if status != self.status:
+                self.log.append("Status")
+                self.status = status
+
+    def condition(self, kind: str) -> tuple[str, str] | None:
+        """Status and reason of a condition of the Workflow."""
+        found = next((each for each in self.status.get("conditions", ()) if each["type"] == kind), None)
+        return None if found is None else (found["status"], found["reason"])
+
+    def edit(self, spec: WorkflowSpec | Invalid) -> None:
+        """Somebody applies another spec."""
+        if spec != self.spec:
+            self.spec, self.generation = spec, self.generation + 1
+
+    def delete(self) -> None:
+        """Somebody deletes the Workflow; without a finalizer it is gone at once."""
+        self.deleted_at, self.gone = self.now, not self.metadata.finalizers
+
+    def create_again(self) -> None:
+        """The Workflow is made again under its name, as another object; Kubernetes collects what the old one owned."""
+        assert self.gone
+        self.uid, self.generation, self.status, self.gone, self.deleted_at = self.uid + 1, 1, {}, False, None
+        self.metadata = SetMetadata((), ())
+        self.images = {}
+
+    def decide(self, spec: WorkflowDecisionSpec) -> Verdict:
+        """A decision is handled, in one transaction."""
+        met = workflow.situation(self.observe(), self.handled.get(spec.request_id))
+        assert met is not None
+        verdict = decision.judge(spec, met, self.now)
+        for effect in verdict.effects:
+            self._affect(met.lineage.id, effect)
+        self.handled.setdefault(
+            spec.request_id, Handled(spec.request_id, spec.action, verdict.outcome, verdict.message, self.now)
+        )
+        return verdict
+
+    def _affect(self, lineage: UUID, effect: decision.Effect) -> None:
+        row = self.rows[lineage]
+        match effect:
+            case Activate() | EndHold():
+                self.apply(effect)
+            case decision.SetHold(hold):
+                self._write(row, hold=hold)
+            case decision.Reject(number, reason):
+                self._change(lineage, lambda each: each.number == number, rejected=reason)
+            case decision.ClearRejection(content_hash):
+                self._change(lineage, lambda each: each.content_hash == content_hash, rejected=None)
+            case decision.Tag(tag, number):
+                self._untag(lineage, tag)
+                found = self.rows[lineage].get(number)
+                assert found is not None
+                self._change(lineage, lambda each: each.number == number, tags=tuple(sorted((*found.tags, tag))))
+            case decision.Untag(tag):
+                self._untag(lineage, tag)
+            case decision.Note():
+                pass
+            case _:
+                assert_never(effect)
+
+    def _untag(self, lineage: UUID, tag: str) -> None:
+        for each in self.rows[lineage].revisions:
+            if tag in each.tags:
+                kept = tuple(it for it in each.tags if it != tag)
+                self._change(lineage, numbered(each.number), tags=kept)
+
+    def _write(self, row: Lineage, **fields: Any) -> Lineage:
+        written = replace(self.rows[row.id], **fields)
+        written = replace(written, checksum=history.checksum(written))
+        self.rows[row.id] = written
+        return written
+
+    def _change(self, lineage: UUID, which: Any, **fields: Any) -> None:
+        row = self.rows[lineage]
+        revisions = tuple(replace(each, **fields) if which(each) else each for each in row.revisions)
+        self.rows[lineage] = replace(row, revisions=revisions)
+
+    def apply(self, action: Any) -> None:
+        """One action, all of it or nothing."""
+        self.log.append(type(action).__name__)
+        match action:
+            case SetMetadata():
+                self.metadata = action
+                self.gone = self.deleted_at is not None and not action.finalizers
+            case workflow.Insert(tenant_id, declared, owner):
+                row = Lineage(UUID(int=len(self.rows) + 1), tenant_id, declared.external_name, owner)
+                self.rows[row.id] = row
+                self._write(row, **_fields(declared))
+            case workflow.Update(row, declared) | workflow.Correct(row, declared):
+                self._write(row, **_fields(declared))
+            case workflow.HandOver(row, to):
+                self._write(row, owner=to)
+            case workflow.Adopt(row, to, declared):
+                self._write(row, owner=to, **_fields(declared))
+            case workflow.Delete(row):
+                self._write(row, deleted_at=self.now)
+            case workflow.Orphan(row):
+                self._write(row, owner=None)
+            case workflow.InsertRevision(row, revision, content):
+                self._insert(row, revision, content)
+            case EndHold(row):
+                self._write(row, hold=None)
+            case Activate():
+                self._activate(action)
+            case workflow.Archive(row, numbers):
+                self._change(row.id, lambda each: each.number in numbers, archived_at=self.now)
+            case CreateImage(row, revision, name, labels):
+                if name in self.images:
+                    raise Refused(name)
+                self.images[name] = Image(
+                    name=name,
+                    uid=f"image-{len(self.log)}",
+                    resource_version="1",
+                    generation=1,
+                    lineage_id=str(row.id),
+                    number=revision.number,
+                    content_hash=revision.content_hash,
+                    labels=dict(labels),
+                    status={},
+                )
+            case DeleteImage(image):
+                self.images.pop(image.name, None)
+            case PatchImage(image, labels, status):
+                kept = {key: value for key, value in {**image.labels, **labels}.items() if value is not None}
+                self.images[image.name] = replace(image, labels=kept, status=status or image.status)
+            case _:
+                raise AssertionError(action)
+
+    def _insert(self, row: Lineage, revision: Revision, content: Mapping[str, Any]) -> None:
+        known = self.rows[row.id]
+        if known.latest_number + 1 != revision.number:
+            raise Refused("the number is taken")
+        self._write(row, latest_number=revision.number, revisions=(*known.revisions, revision))
+        self.contents[row.id, revision.number] = content
+
+    def _activate(self, action: Activate) -> None:
+        row = self.rows[action.lineage.id]
+        if row.active_number != action.lineage.active_number:
+            raise Refused("another one is active by now")
+        both = {row.active_number, action.number}
+        for each in row.revisions:
+            if each.number in both:
+                first = each.first_active_at or self.now
+                shown = None if each.number == action.number else each.archived_at
+                self._change(
+                    row.id,
+                    numbered(each.number),
+                    first_active_at=first,
+                    last_active_at=self.now,
+                    archived_at=shown,
+                )
+        made = Deployment(action.number, row.active_number, action.cause, action.actor, self.now, action.reason)
+        self._write(row, active_number=action.number, deployments=(made, *row.deployments))
+
+    def active_images(self) -> list[int]:
+        """The numbers of the objects that say that they take runs."""
+        return [
+            image.number
+            for image in self.images.values()
+            for each in image.status.get("conditions", ())
+            if each["type"] == "Active" and each["status"] == Truth.TRUE
+        ]
+
+    def pass_time(self, hours: int) -> None:
+        """The clock moves on."""
+        self.now += timedelta(hours=hours)
+
+
+@cache
+def _read(text: str) -> Desired | Flaw:
+    """A definition as the shell has it; judged once, since looks are many."""
+    return desired.read(json.loads(text))
+
+
+def numbered(number: int) -> Callable[[Revision], bool]:
+    """Picks one revision."""
+    return lambda each: each.number == number
+
+
+def _fields(declared: workflow.Declared) -> dict[str, Any]:
+    return {
+        "external_name": declared.external_name,
+        "deletion_policy": declared.deletion_policy,
+        "suspended": declared.suspended,
+        "settings": declared.settings,
+    }
