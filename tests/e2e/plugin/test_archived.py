@@ -60,7 +60,11 @@ def test_an_archived_version_is_not_out_of_the_world(
     kube.create(flow)
     kube.await_state(flow, lambda thing: thing.status.get("activeRevision"), "v1 active")
     kube.edit(flow, definition=definition("two"))
-    eventually(lambda: len(kube.objects(WORKFLOW_REVISIONS, namespace)), lambda count: count == 1, "v1 archived")
+    eventually(
+        lambda: [each.spec["number"] for each in kube.objects(WORKFLOW_REVISIONS, namespace)],
+        lambda numbers: numbers == [2],
+        "v1 archived",
+    )
     api = ("--api-url", console, "--api-token", _token(kube, namespace))
 
     assert yaml.safe_load(keep("show", "high-cpu", "v1", *api).out)["actions"] == definition("one")["actions"]
