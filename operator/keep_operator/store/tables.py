@@ -184,6 +184,14 @@ WORKFLOW: Final = Table(
         unique=True,
         postgresql_where=text("((owner_uid IS NOT NULL) AND (deleted_at IS NULL))"),
     ),
+    # The read API asks by name, and has no uid.
+    Index(
+        "workflow_place_idx",
+        "owner_cluster",
+        "owner_namespace",
+        "owner_name",
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
 )
 
 # Content, which never changes: a trigger refuses whoever asks. What may change of a revision is in `revision_state`.
