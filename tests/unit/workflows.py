@@ -143,6 +143,7 @@ class World:
             author=ANN,
             source={"tool": "kubectl"},
             done=self.done,
+            new_id=UUID(int=len(self.rows) + 1),
         )
 
     def plan(self) -> Plan[Any]:
@@ -150,17 +151,18 @@ class World:
         return workflow.plan(self.observe(), self.now)
 
     def reconcile(self, *, crash_after: int | None = None, looks: int = 8) -> Plan[Any]:
-        """As the shell does it; ``crash_after`` so many actions the process dies, before it has reported anything."""
+        """As the shell does it; ``crash_after`` so many steps the process dies, before it has reported anything."""
         self.done = None
         for _ in range(0 if self.gone else looks):
             plan = self.plan()
-            for action in plan.actions:
+            for step in planning.steps(plan.actions):
                 if crash_after is not None and crash_after <= 0:
                     return plan
                 crash_after = None if crash_after is None else crash_after - 1
-                self.apply(action)
-                name = type(action).__name__
-                self.done = name if name in planning.DONE else self.done
+                for action in step:
+                    self.apply(action)
+                    name = type(action).__name__
+                    self.done = name if name in planning.DONE else self.done
             if self.gone or not plan.actions:
                 self._report(plan)
                 return plan
@@ -264,10 +266,9 @@ class World:
             case SetMetadata():
                 self.metadata = action
                 self.gone = self.deleted_at is not None and not action.finalizers
-            case workflow.Insert(tenant_id, declared, owner):
-                row = Lineage(UUID(int=len(self.rows) + 1), tenant_id, declared.external_name, owner)
+            case workflow.Insert(row):
                 self.rows[row.id] = row
-                self._write(row, **_fields(declared))
+                self._write(row)
             case workflow.Update(row, declared) | workflow.Correct(row, declared):
                 self._write(row, **_fields(declared))
             case workflow.HandOver(row, to):
@@ -286,7 +287,8 @@ class World:
                 self._activate(action)
             case workflow.Archive(row, numbers):
                 self._change(row.id, lambda each: each.number in numbers, archived_at=self.now)
-            case CreateImage(row, revision, name, labels):
+            case CreateImage(row, revision, name, labels, status, content):
+                assert content in (None, self.contents[row.id, revision.number])
                 if name in self.images:
                     raise Refused(name)
                 self.images[name] = Image(
@@ -298,7 +300,7 @@ class World:
                     number=revision.number,
                     content_hash=revision.content_hash,
                     labels=dict(labels),
-                    status={},
+                    status=status,
                 )
             case DeleteImage(image):
                 self.images.pop(image.name, None)

@@ -1,12 +1,13 @@
 """What every kind's plan is made of: actions, or else a status to report.
 
-A plan with actions reports nothing: they are applied, then the world is looked at again. Only a look that
+A plan with actions reports nothing: they are applied (`steps`), then the world is looked at again. Only a look that
 finds nothing left to do reports, so that ``Ready=True`` cannot lie.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
 from keep_operator.domain import conditions
@@ -98,6 +99,15 @@ class Plan(Generic[A]):
     status: Mapping[str, Any] | None = None
     wake_in: timedelta | None = None
     wakes: tuple[Key, ...] = ()
+
+
+def steps(actions: Sequence[A]) -> Iterator[tuple[A, ...]]:
+    """The actions of a plan as they are carried out, in order: those on rows as one transaction, a request each for others."""
+    for requested, each in groupby(actions, lambda action: type(action).__name__ in IN_THE_CLUSTER):
+        if requested:
+            yield from ((action,) for action in each)
+        else:
+            yield tuple(each)
 
 
 def report(

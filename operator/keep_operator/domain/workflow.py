@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from keep_operator.domain import (
     comparison,
@@ -81,7 +82,7 @@ class Observed:
     that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content`` is the newest
     revision's, None where it was not read. ``running`` are the numbers with runs that have not ended. ``note`` and
     ``author`` are of the present definition, ``source`` as the status has it. ``done`` names the last action of this very
-    reconcile.
+    reconcile. ``new_id`` is for the lineage that may begin now.
     """
 
     object: Object[WorkflowSpec]
@@ -102,15 +103,14 @@ class Observed:
     author: Author | None = None
     source: Mapping[str, Any] | None = None
     done: str | None = None
+    new_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """A new lineage, without revisions."""
+    """A new lineage, without revisions yet."""
 
-    tenant_id: str
-    declared: Declared
-    owner: Owner
+    lineage: Lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,16 +248,14 @@ def _plan_active(seen: Observed, spec: WorkflowSpec, now: datetime) -> Plan[Acti
     if tenant_ready.truth is not Truth.TRUE or tenant is None:
         return _report(seen, tenant_ready, now=now)
     valid = desired.judge(seen.wanted)
-    if (row := _plan_row(seen, spec, tenant, (valid, tenant_ready), now)) is not None:
-        return row
-    assert seen.own is not None  # since nothing is left to do about the row
-    return _plan_revisions(seen, spec, seen.own, (valid, tenant_ready), now)
+    own = _plan_row(seen, spec, tenant, (valid, tenant_ready), now)
+    return own if isinstance(own, Plan) else _plan_revisions(seen, spec, own, (valid, tenant_ready), now)
 
 
 def _plan_row(
     seen: Observed, spec: WorkflowSpec, tenant: TenantSight, so_far: tuple[Finding, ...], now: datetime
-) -> Plan[Action] | None:
-    """What is left to do about the row before anything can be said of revisions; None: nothing."""
+) -> Plan[Action] | Lineage:
+    """What is left to do about the row before anything can be said of revisions; else our lineage, which may be a new one."""
     obj, own, holder = seen.object, seen.own, seen.holder
     name, me = workflow.effective_name(spec, obj.key.name), tenancy.owner_of(obj, seen.cluster_id)
     if (behind := _judge_memory(seen)) is not None:
@@ -270,7 +268,7 @@ def _plan_row(
     if blocked is not None:
         return _report(seen, *so_far, blocked, fields=_told(seen), now=now)
     if own is not None:
-        return _plan_own(seen, spec, own, name, so_far, now)
+        return _plan_own(seen, spec, own, name, so_far, now) or own
     if holder is not None and holder.owner is not None and holder.owner.cluster_id == seen.cluster_id:
         again = (holder.owner.namespace, holder.owner.name) == (obj.key.namespace, obj.key.name)
         return Plan(actions=(HandOver(holder, me, again),), wakes=() if again else (_key_of(holder.owner),))
@@ -278,7 +276,8 @@ def _plan_row(
         return Plan(actions=(Adopt(holder, me, _declared(spec, name, seen.wanted, holder)),))
     if not isinstance(seen.wanted, Desired):
         return _report(seen, *so_far, now=now)
-    return Plan(actions=(Insert(tenant.tenant_id, _declared(spec, name, seen.wanted, None), me),))
+    assert seen.new_id is not None  # since there is none of ours
+    return declaring(Lineage(seen.new_id, tenant.tenant_id, name, me), _declared(spec, name, seen.wanted, None))
 
 
 def _plan_own(
@@ -305,13 +304,21 @@ def _plan_own(
 def _plan_revisions(
     seen: Observed, spec: WorkflowSpec, own: Lineage, so_far: tuple[Finding, Finding], now: datetime
 ) -> Plan[Action]:
-    """Revisions, their objects, and what is active; all but a new revision also while the definition cannot be read."""
+    """Revisions, what is active, and their objects; all but a new revision also while the definition cannot be read.
+
+    Rows first, as one: the lineage that begins, its revision, and that this is active, be it what comes of them.
+    """
     pin, gates = release.reference(spec.release.pin), _gates(seen, spec)
+    rows: list[Action] = [] if seen.own is not None else [Insert(own)]
+    contents: dict[int, Mapping[str, Any]] = {}
     found: tuple[Finding, ...]
     if isinstance(seen.wanted, Desired):
         wanted, content_hash = seen.wanted, seen.wanted.hash_in(own)
         if release.desired_revision(own, content_hash) is None:
-            return Plan(actions=(InsertRevision(own, _next_revision(seen, spec, own, wanted, now), wanted.content),))
+            made = _next_revision(seen, spec, own, wanted, now)
+            rows.append(InsertRevision(own, made, wanted.content))
+            own = replace(own, latest_number=made.number, revisions=(*own.revisions, made))
+        contents[own.latest_number] = wanted.content
         providers = _judge_providers(seen, spec, own, wanted)
         choice = _waiting(release.choose(own, content_hash, pin, gates), own, providers)
         found = (*so_far, providers, choice.approved, choice.deployed)
@@ -320,23 +327,22 @@ def _plan_revisions(
         unread = Finding("Deployed", valid.truth, valid.reason, valid.message)
         choice = release.choose_without(own, pin, gates, unread)
         found = (*so_far, choice.deployed)
-    actions: list[Action] = [*mirror.due(seen.object.key.name, own, seen.images)]
     if choice.number is not None and choice.number != own.active_number:
         why = "" if own.hold is None or choice.cause is not Cause.ROLLBACK else own.hold.reason
-        actions.append(Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
-    if choice.ends_hold:  # after the deployment, whose cause it is, should the operator die in between
-        actions.append(EndHold(own))
-    if actions:
-        return Plan(actions=tuple(actions))
+        rows.append(Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
+    if choice.ends_hold:
+        rows.append(EndHold(own))
+    if rows:
+        return Plan(actions=tuple(rows))
     kept = _retained(seen, spec, own, pin, now)
     if kept.archive and seen.done != "Archive":
         return Plan(actions=(Archive(own, kept.archive[: retention.BATCH]),))
-    if patches := mirror.patches(seen.object.key.name, own, seen.images, gates, now):
-        return Plan(actions=patches)
+    if images := mirror.due(seen.object.key.name, own, seen.images, gates, contents, now):
+        return Plan(actions=images)
     synced = planning.synced(seen.object, seen.done, f'Record {own.id} ("{own.external_name}")')
     fields = {"source": seen.source, **_told(seen)}
-    made = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
-    return replace(made, wake_in=_sooner(made.wake_in, _again_in(kept, now)))
+    told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
+    return replace(told, wake_in=_sooner(told.wake_in, _again_in(kept, now)))
 
 
 def _told(seen: Observed) -> dict[str, Any]:
@@ -409,6 +415,17 @@ def _declared(spec: WorkflowSpec, name: str, wanted: Wanted | None, known: Linea
         "disabled": disabled,
     }
     return Declared(name, spec.deletion_policy, spec.suspend or disabled, settings)
+
+
+def declaring(row: Lineage, declared: Declared) -> Lineage:
+    """The row as it shall be."""
+    return replace(
+        row,
+        external_name=declared.external_name,
+        deletion_policy=declared.deletion_policy,
+        suspended=declared.suspended,
+        settings=declared.settings,
+    )
 
 
 def _said(own: Lineage) -> Declared:

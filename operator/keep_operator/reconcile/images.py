@@ -11,12 +11,14 @@ from typing import Any, Final
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import image
 from keep_operator.domain.history import Lineage, Revision
+from keep_operator.domain.image import Said
 from keep_operator.domain.mirror import CreateImage, DeleteImage, PatchImage
 from keep_operator.errors import Conflict, Unavailable
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.world import World
 from keep_operator.resources import objects
 from keep_operator.resources.kinds import API_VERSION, WORKFLOW_REVISIONS, WORKFLOWS, Key
+from keep_operator.resources.objects import Object
 from keep_operator.store import revisions, workflows
 
 log = logging.getLogger(__name__)
@@ -32,20 +34,18 @@ class Images:
         self._database = database
 
     async def create(self, action: CreateImage) -> None:
-        """Make the object; done if it is there, made by a predecessor whose view of the cluster was newer."""
-        lineage, revision = action.lineage, action.revision
-        async with self._database.look() as conn:
-            content = (await revisions.definitions(conn, lineage.id, [revision.number])).get(revision.number)
-        if content is None:
-            raise Conflict("SyncFailed", f"{lineage.external_name} has no revision {revision} any more")
-        namespace = workflows.owner_of(lineage).namespace
+        """Make the object and tell it its status; done if it is there, made by a predecessor whose view was newer."""
+        owner = workflows.owner_of(action.lineage)
+        content = await self._content(action) if action.content is None else action.content
         try:
-            raw = await self._cluster.create(WORKFLOW_REVISIONS, namespace, _manifest(action, content))
+            raw = await self._cluster.create(WORKFLOW_REVISIONS, owner.namespace, _manifest(action, content))
         except Conflict as conflict:
             if conflict.reason != EXISTS:
                 raise
-            raw = await self._met(action, namespace)
-        self._learn(raw)
+            self._learn(await self._met(action, owner.namespace))
+            return
+        made = image.of(self._learn(raw), owner.name, owner.uid)
+        await self.patch(PatchImage(made, {}, action.status))
 
     async def delete(self, action: DeleteImage) -> None:
         """Delete this very object; done if it is gone."""
@@ -84,6 +84,14 @@ class Images:
             await self._read_again(found.namespace, found.name)
             raise
 
+    async def _content(self, action: CreateImage) -> Mapping[str, Any]:
+        lineage, revision = action.lineage, action.revision
+        async with self._database.look() as conn:
+            content = (await revisions.definitions(conn, lineage.id, [revision.number])).get(revision.number)
+        if content is None:
+            raise Conflict("SyncFailed", f"{lineage.external_name} has no revision {revision} any more")
+        return content
+
     async def _met(self, action: CreateImage, namespace: str) -> dict[str, Any]:
         """What has the name already, if it is the revision; else it goes, if it can, and Conflict is raised."""
         lineage, revision = action.lineage, action.revision
@@ -107,10 +115,12 @@ class Images:
         else:
             self._learn(raw)
 
-    def _learn(self, raw: Mapping[str, Any]) -> None:
+    def _learn(self, raw: Mapping[str, Any]) -> Object[Said]:
         metadata = raw["metadata"]
         key = Key(WORKFLOW_REVISIONS.kind, metadata["namespace"], metadata["name"])
-        self._world.wrote(objects.parse(key.kind, raw, image, known=self._world.cache.get(key)))
+        obj = objects.parse(key.kind, raw, image, known=self._world.cache.get(key))
+        self._world.wrote(obj)
+        return obj
 
 
 def _says(lineage_id: str, number: int, content_hash: str, lineage: Lineage, revision: Revision) -> bool:

@@ -10,7 +10,7 @@ from keep_operator.domain import image, mirror, release, workflow
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Lineage
 from keep_operator.domain.planning import Plan
-from keep_operator.domain.workflow import Action, Declared, Observed
+from keep_operator.domain.workflow import Action, Observed
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.definitions import Definitions
@@ -117,6 +117,7 @@ class Workflows:
             providers=self._providers(obj.key, tenant_name, wanted),
             images=tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj)),
             previous_content=previous,
+            new_id=None if own is not None else workflows.new_id(),
             note=note,
             author=_author(obj),
             source=dict(obj.source) or None,
@@ -126,18 +127,19 @@ class Workflows:
         """See `domain.workflow.plan`."""
         return workflow.plan(observed, now)
 
-    async def apply(self, action: Action) -> None:
-        """One transaction for rows and their ledger entries, or one request; safe to repeat, since each names what it expects."""
-        match action:
-            case mirror.CreateImage():
-                await self._images.create(action)
-            case mirror.DeleteImage():
-                await self._images.delete(action)
-            case mirror.PatchImage():
-                await self._images.patch(action)
+    async def apply(self, *step: Action) -> None:
+        """One transaction for rows and their ledger entries, or requests; safe to repeat, since each names what it expects."""
+        match step:
+            case [mirror.CreateImage() as create]:
+                await self._images.create(create)
+            case [mirror.DeleteImage() as delete]:
+                await self._images.delete(delete)
+            case [mirror.PatchImage() as patch]:
+                await self._images.patch(patch)
             case _:
                 async with self._database.transaction() as conn:
-                    await self._write(conn, action)
+                    for action in step:
+                        await self._write(conn, action)
 
     def resync(self, obj: Object[WorkflowSpec]) -> timedelta:
         """The operator's period."""
@@ -149,17 +151,16 @@ class Workflows:
 
     async def _write(self, conn: Connection, action: Any) -> None:
         match action:
-            case workflow.Insert(tenant_id, declared, owner):
-                row = Lineage(workflows.new_id(), tenant_id, declared.external_name, owner)
-                await workflows.insert(conn, _declaring(row, declared), actor=FIELD_MANAGER)
+            case workflow.Insert(lineage):
+                await workflows.insert(conn, lineage, actor=FIELD_MANAGER)
             case workflow.Update(lineage, declared) | workflow.Correct(lineage, declared):
-                await workflows.update(conn, _declaring(lineage, declared), actor=FIELD_MANAGER)
+                await workflows.update(conn, workflow.declaring(lineage, declared), actor=FIELD_MANAGER)
             case workflow.HandOver(lineage, to):
                 assert lineage.owner is not None
                 self._succession.check_heir(lineage, to)
                 await workflows.hand_over(conn, lineage.id, lineage.owner, to, actor=FIELD_MANAGER)
             case workflow.Adopt(lineage, to, declared):
-                adopted = _declaring(replace(lineage, owner=to), declared)
+                adopted = workflow.declaring(replace(lineage, owner=to), declared)
                 await workflows.adopt(conn, lineage, adopted, actor=FIELD_MANAGER)
             case workflow.Delete(lineage):
                 await workflows.delete(conn, lineage.id, lineage.owner, actor=FIELD_MANAGER)
@@ -236,13 +237,3 @@ def _cut(text: str | None, limit: int) -> str | None:
     """The text as one line, without what no terminal and no database takes; None where nothing is left."""
     printable = "".join(each if each.isprintable() else " " for each in text or "")
     return " ".join(printable.split())[:limit].strip() or None
-
-
-def _declaring(row: Lineage, declared: Declared) -> Lineage:
-    return replace(
-        row,
-        external_name=declared.external_name,
-        deletion_policy=declared.deletion_policy,
-        suspended=declared.suspended,
-        settings=declared.settings,
-    )

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from keep_operator.cluster.events import Subject
-from keep_operator.domain import tenant
+from keep_operator.domain import planning, tenant
 from keep_operator.domain.planning import Plan
 from keep_operator.errors import Conflict, KeepOperatorError
 from keep_operator.reconcile.credentials import SecretReader
@@ -414,8 +414,8 @@ async def _carry_out(shell: Shell, key: Key, flight: InFlight) -> str:
     kind, obj = shell._kinds[key.kind], simulated.parse(key.kind, flight.raw)
     try:
         try:
-            for action in flight.plan.actions:
-                await shell._act(kind, obj, action, Report())
+            for step in planning.steps(flight.plan.actions):
+                await shell._act(kind, obj, step, Report())
             if not flight.plan.actions:
                 await shell._report(kind, obj, flight.plan, Report())
         except Conflict:

@@ -76,7 +76,7 @@ async def test_what_is_missing_is_named(reader: Reader) -> None:
 
 
 async def test_a_file_is_read_once_for_each_version(reader: Reader) -> None:
-    """A reconcile looks six times, and two hundred Workflows may name one ConfigMap."""
+    """A reconcile looks several times, and two hundred Workflows may name one ConfigMap."""
     reader.files.put(flow=GOOD)
     first = await reader.read()
     assert isinstance(first, Desired)
