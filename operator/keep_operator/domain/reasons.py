@@ -15,6 +15,8 @@ _CONCLUDED: Final = {
     "ProgressDeadlineExceeded": "A dependency has been missing for longer than progressDeadlineSeconds. Apply it; nothing else is needed.",
     "Suspended": "spec.suspend is true, so nothing is written. Set it to false to go on.",
     "Finalizing": "The object is being deleted and its record is about to pass to another. Nothing to do.",
+    "InUseByWorkflows": "The Provider is being deleted though Workflows use it; it goes all the same. Apply one of that name again, "
+    "or change the Workflows that the message names.",
     "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
     "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
     "DependentsExist": "Providers of the Tenant still exist and serve. Delete them first, or set the annotation that the message names.",

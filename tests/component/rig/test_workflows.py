@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 import yaml
 
+from component.apiserver.faults import Fault, writes
+from component.apiserver.state import Failure
 from component.rig.process import Operator
 from component.rig.rig import Mark, Rig
 from component.rig.scene import take
@@ -317,15 +319,49 @@ async def test_a_workflow_before_its_provider(rig: Rig) -> None:
 async def test_a_provider_that_goes_and_comes(rig: Rig) -> None:
     """The version stays active, but the Workflow says that it is broken, until the Provider is there again (A-GO-5)."""
     asking = workflow("hello", QUERY)
-    await operate(rig, TEAM, VM, asking)
+    operator, mark = await operate(rig, TEAM, VM, asking)
     rig.user.delete(VM)
     thing = await rig.user.condition(asking, "Available", ("False", "ActiveRevisionBroken"))
     assert thing.condition("ProvidersReady") == ("Unknown", "ProvidersNotReady")
     assert active(thing) == 1
+    await rig.user.gone(VM)
+    await rig.rest()
+    spent = rig.spent(operator, mark)
+    assert (spent["PATCH providers/status"], spent["PATCH providers"], spent["COMMIT delete provider"]) == (1, 1, 1)
+    assert ("Warning", "InUseByWorkflows", "vm") in rig.user.events()
     rig.user.apply(VM)
     (thing,) = await rig.user.ready(asking)
     assert thing.condition("Available") == ("True", "Serving")
     assert [*images(rig)] == [1]
+
+
+@pytest.mark.parametrize("first", ["the Provider", "the Workflow", "both at once"])
+async def test_a_provider_and_its_user_that_go(first: str, rig: Rig) -> None:
+    """In whatever order, nothing is left and nothing waits; a Workflow that goes too is no reason to warn (A-GO-5)."""
+    asking = workflow("hello", QUERY)
+    await operate(rig, TEAM, VM, asking)
+    match first:
+        case "the Provider":
+            rig.user.delete(VM)
+            await rig.user.gone(VM)
+            rig.user.delete(asking)
+        case "the Workflow":
+            rig.user.delete(asking)
+            await rig.user.gone(asking)
+            rig.user.delete(VM)
+        case _:
+            rig.user.delete(asking, VM)
+    await rig.user.gone(asking, VM)
+    warned = ("Warning", "InUseByWorkflows", "vm") in rig.user.events()
+    assert warned == (first == "the Provider")
+
+
+async def test_a_warning_that_cannot_be_written(rig: Rig) -> None:
+    """A status that the API server will not have does not keep a Provider that shall go."""
+    await operate(rig, TEAM, VM, workflow("hello", QUERY))
+    rig.server.faults.append(Fault(writes("providers/status"), refusal=Failure(422, "Invalid", "status: not so")))
+    rig.user.delete(VM)
+    await rig.user.gone(VM)
 
 
 async def test_a_provider_under_another_name(rig: Rig) -> None:
