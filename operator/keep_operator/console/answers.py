@@ -63,6 +63,7 @@ def revision(each: Revision) -> Json:
         "parentNumber": each.parent_number,
         "sameContentAs": each.same_content_as,
         "changeNote": each.change_note,
+        "diffSummary": each.diff_summary,
         "author": None if each.author is None else {"username": each.author.username, "source": each.author.source},
         "tags": list(each.tags),
         "valid": each.valid,

@@ -23,7 +23,7 @@ _LABEL_HASH: Final = 16
 _TAG: Final = f"tag.{GROUP}/"
 # How many deployments the status shows; the database has all (A-HIS-5).
 HISTORY_LIMIT: Final = 10
-_PATCHED: Final = ("sameContentAs", "firstActiveAt", "lastActiveAt", "tags")
+_PATCHED: Final = ("sameContentAs", "firstActiveAt", "lastActiveAt", "tags", "diffSummary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,7 @@ def _status(revision: Revision, image: Image, findings: Sequence[Finding], now: 
         "firstActiveAt": _time(revision.first_active_at),
         "lastActiveAt": _time(revision.last_active_at),
         "tags": list(revision.tags) or None,
+        "diffSummary": revision.diff_summary,
     }
     kept = {key: value for key, value in image.status.items() if key not in _PATCHED}
     return {

@@ -380,9 +380,9 @@ def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Des
     content_hash = wanted.hash_in(own)
     same = own.with_content(content_hash)
     taken = {tag for each in own.revisions for tag in each.tags}
-    note = spec.release.change_note or seen.note
-    if note is None and seen.previous_content is not None:
-        note = comparison.summary(comparison.compare(seen.previous_content, wanted.content))
+    summary = None
+    if seen.previous_content is not None:
+        summary = comparison.summary(comparison.compare(seen.previous_content, wanted.content))
     return Revision(
         number=own.latest_number + 1,
         content_hash=content_hash,
@@ -390,9 +390,10 @@ def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Des
         flaw=wanted.flaw,
         parent_number=own.latest_number or None,
         same_content_as=same[0].number if same else None,
-        change_note=note,
+        change_note=spec.release.change_note or seen.note or summary,
         author=seen.author,
         created_from_generation=seen.object.generation,
+        diff_summary=summary,
         tags=tuple(sorted(set(spec.release.tags) - taken)),
     )
 

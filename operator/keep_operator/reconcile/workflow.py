@@ -102,7 +102,7 @@ class Workflows:
         previous = None
         async with self._database.look() as conn:
             own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
-            if own is not None and (spec.release.change_note or note) is None:
+            if own is not None:
                 previous = await _previous(conn, own, wanted)
         if holder is not None and own is not None and holder.id == own.id:
             holder = None
@@ -204,7 +204,7 @@ class Workflows:
 
 
 async def _previous(conn: Connection, own: Lineage, wanted: Wanted) -> Any:
-    """The newest revision's content, if another one is about to follow and wants a note; else None."""
+    """The newest revision's content, if another one is about to follow; else None."""
     if not isinstance(wanted, Desired) or own.latest is None:
         return None
     if release.desired_revision(own, wanted.hash_in(own)) is not None:

@@ -282,6 +282,23 @@ async def test_who_and_why_stand_in_the_version(rig: Rig) -> None:
     assert spec["author"] == {"username": "ann", "source": "Annotation"}
 
 
+async def test_what_changed_stands_in_the_version(rig: Rig) -> None:
+    """In one line, whatever the note says; it is written with the first status, and comes back with an object made anew."""
+    operator, mark = await operate(rig, TEAM, HELLO)
+    assert "diffSummary" not in images(rig)[1].status
+    rig.user.patch(HELLO, {"metadata": {"annotations": {"keep-operator.dev/change-note": "louder"}}})
+    await edited(rig, definition("two"))
+    await rig.rest()
+    second = images(rig)[2]
+    assert second.raw["spec"]["changeNote"] == "louder"
+    summary = second.status["diffSummary"]
+    assert summary.startswith("actions.say changed")
+    assert rig.spent(operator, mark)["PATCH workflowrevisions/status"] == 2
+    rig.user.delete(second.raw)
+    healed = await rig.user.until(second.raw, lambda thing: thing and thing.uid != second.uid and thing.status, "again")
+    assert healed.status["diffSummary"] == summary
+
+
 # What it waits for.
 
 
