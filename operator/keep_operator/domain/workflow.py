@@ -25,10 +25,11 @@ from keep_operator.domain import (
     planning,
     release,
     retention,
+    rollback_to,
     tenancy,
 )
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.decision import Handled, Situation
+from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Cause, Lineage, Reference, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
@@ -36,6 +37,7 @@ from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.release import Activate, Choice, EndHold, Gates
 from keep_operator.domain.retention import Judgement
+from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
 from keep_operator.resources import workflow
 from keep_operator.resources.kinds import FIELD_MANAGER, GROUP, Key
@@ -80,7 +82,8 @@ class Observed:
     same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by the names
     that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content`` is the newest
     revision's, None where it was not read. ``running`` are the numbers with runs that have not ended. ``note`` and
-    ``author`` are of the present definition, ``source`` as the status has it. ``done`` names the last action of this very
+    ``author`` are of the present definition, ``source`` as the status has it. ``asked`` is what the annotation `rollback-to`
+    asks for, None once the status says that it was handled. ``done`` names the last action of this very
     reconcile.
     """
 
@@ -101,6 +104,7 @@ class Observed:
     note: str | None = None
     author: Author | None = None
     source: Mapping[str, Any] | None = None
+    asked: Asked | None = None
     done: str | None = None
 
 
@@ -190,6 +194,7 @@ Action: TypeAlias = (
     | EndHold
     | Activate
     | Archive
+    | Handle
     | CreateImage
     | DeleteImage
     | PatchImage
@@ -328,13 +333,16 @@ def _plan_revisions(
         actions.append(EndHold(own))
     if actions:
         return Plan(actions=tuple(actions))
+    asked, met = seen.asked, situation(seen, None)
+    if asked is not None and asked.handled is None and met is not None:
+        return Plan(actions=(rollback_to.handle(seen.object, met, asked, now),))
     kept = _retained(seen, spec, own, pin, now)
     if kept.archive and seen.done != "Archive":
         return Plan(actions=(Archive(own, kept.archive[: retention.BATCH]),))
     if patches := mirror.patches(seen.object.key.name, own, seen.images, gates, now):
         return Plan(actions=patches)
     synced = planning.synced(seen.object, seen.done, f'Record {own.id} ("{own.external_name}")')
-    fields = {"source": seen.source, **_told(seen)}
+    fields = {"source": seen.source, **_told(seen)} | ({} if asked is None else {"lastHandledAction": asked.value})
     made = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
     return replace(made, wake_in=_sooner(made.wake_in, _again_in(kept, now)))
 

@@ -153,6 +153,11 @@ async def _roll_back(user: User) -> None:
     await user.until(HELLO, lambda hello: hello.status["activeRevision"]["number"] == 1, "v1")
 
 
+async def _annotate(user: User) -> None:
+    user.patch(HELLO, {"metadata": {"annotations": {"keep-operator.dev/rollback-to": "1@monday"}}})
+    await user.until(HELLO, lambda hello: hello.status.get("lastHandledAction") == "1@monday", "a rollback")
+
+
 async def _rolled_back(user: User) -> None:
     await _rewritten(user)
     await _roll_back(user)
@@ -210,6 +215,7 @@ STORIES: Final = {
     "a Tenant, then its Workflow": Story(_workflow_first, 13),
     "an edit of a Workflow": Story(_edit, 7, before=_written),
     "a rollback": Story(_roll_back, 7, before=_rewritten),
+    "a rollback by annotation": Story(_annotate, 5, before=_rewritten),
     "a new definition after a rollback": Story(_roll_forward, 8, before=_rolled_back),
     "versions that are archived": Story(_archive, 4, before=_grown_old),
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
