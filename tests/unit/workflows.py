@@ -314,7 +314,7 @@ class World:
                     labels=dict(labels),
                     status={},
                 )
-            case DeleteImage(image):
+            case DeleteImage(_, image):
                 self.images.pop(image.name, None)
             case PatchImage(image, labels, status):
                 kept = {key: value for key, value in {**image.labels, **labels}.items() if value is not None}

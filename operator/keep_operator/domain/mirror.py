@@ -28,7 +28,10 @@ _PATCHED: Final = ("sameContentAs", "firstActiveAt", "lastActiveAt", "tags", "di
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it."""
+    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it.
+
+    ``left``: an object that had the Workflow's name before owns it.
+    """
 
     name: str
     uid: str
@@ -41,6 +44,7 @@ class Image:
     status: Mapping[str, Any]
     true: bool = True
     owned: bool = True
+    left: bool = False
     spared: bool = False
     namespace: str = ""
 
@@ -59,6 +63,7 @@ class CreateImage:
 class DeleteImage:
     """An object goes; ``wrong``: because it does not agree with its row, which a person should know."""
 
+    lineage: Lineage
     image: Image
     wrong: bool
 
@@ -108,9 +113,9 @@ def due(workflow: str, lineage: Lineage, images: Sequence[Image]) -> tuple[Creat
     for image in images:
         row = lineage.get(image.number)
         if not _agrees(workflow, lineage, image, row) or image.number in shown:
-            actions.append(DeleteImage(image, wrong=True))
+            actions.append(DeleteImage(lineage, image, wrong=not image.left))
         elif image.number not in wanted:
-            actions.append(DeleteImage(image, wrong=False))
+            actions.append(DeleteImage(lineage, image, wrong=False))
         else:
             shown.add(image.number)
     actions += [

@@ -84,7 +84,7 @@ class Workflows:
             namespace_labels=namespace_labels,
             namespaces=namespaces,
         )
-        self._images = Images(world, cluster, database)
+        self._images = Images(world, cluster, database, recorder)
 
     async def observe(self, obj: Object[WorkflowSpec]) -> Observed:
         """The Tenant and the objects of revisions from the cache; rows and ConfigMaps only where the plan will read them."""

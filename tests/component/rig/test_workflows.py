@@ -11,7 +11,7 @@ from component.apiserver.state import Failure
 from component.rig.process import Operator
 from component.rig.rig import Mark, Rig
 from component.rig.scene import take
-from keep_operator.resources.kinds import WORKFLOW_REVISIONS, WORKFLOWS
+from keep_operator.resources.kinds import EVENTS, WORKFLOW_REVISIONS, WORKFLOWS
 from manifests import Json, Thing, config_map, definition, provider, querying, tenant
 from manifests import workflow as any_workflow
 
@@ -470,6 +470,9 @@ async def test_a_version_whose_object_goes_or_is_edited(rig: Rig) -> None:
         (healed,) = images_raw(rig)
         assert (healed["spec"], healed["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"]), edit
         assert healed["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
+    told = [event for event in rig.user.objects(EVENTS) if event.raw["reason"] == "RevisionTampered"]
+    assert {event.raw["involvedObject"]["name"] for event in told} == {"hello"}
+    assert sum(event.raw["count"] for event in told) == sum("labels" not in edit.get("metadata", {}) for edit in EDITS)
 
 
 async def test_a_version_that_somebody_made_up(rig: Rig) -> None:
@@ -481,6 +484,7 @@ async def test_a_version_that_somebody_made_up(rig: Rig) -> None:
     rig.user.apply(forged)
     await rig.rest()
     assert [*images(rig)] == [1]
+    assert rig.user.events("Warning") == [("Warning", "RevisionTampered", "hello")]
 
 
 async def test_a_row_changed_by_hand(rig: Rig) -> None:
