@@ -35,7 +35,7 @@ soak: $(READY) ## The tests with long windows, at full length (an hour)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
-bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions N=2000
+bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api N=2000
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(N),--objects $(N)) $(ARGS)
 
 fmt: $(READY) ## Format the code

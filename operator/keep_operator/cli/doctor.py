@@ -7,7 +7,7 @@ operator will see. It changes nothing.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources import crds
-from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, GROUP, TENANTS
+from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, GROUP, PROVIDERS, TENANTS, WORKFLOWS
 from keep_operator.settings import Settings
 from keep_operator.store import engine as database
 from keep_operator.store import schema
@@ -32,6 +32,8 @@ SKEW_LIMIT: Final = timedelta(seconds=5)
 # Kubernetes minor versions from which the parts exist that the operator leans on (docs/architecture.md).
 CEL_SINCE: Final = 25
 POLICIES_SINCE: Final = 30
+# What people declare.
+DECLARED: Final = (TENANTS, PROVIDERS, WORKFLOWS)
 _SESSION: Final = "SELECT now(), current_setting('TimeZone') AS time_zone, current_setting('server_version') AS version"
 
 
@@ -127,6 +129,8 @@ async def examine() -> AsyncIterator[Check]:
         async for check in _rights(cluster, given, link.namespace):
             yield check
         async for check in _default_tenant(cluster, given):
+            yield check
+        async for check in release_checks(cluster):
             yield check
 
 
@@ -234,6 +238,40 @@ async def _default_tenant(cluster: Cluster, given: Settings) -> AsyncIterator[Ch
         yield warn(
             "tenant", f"the default tenant {given.default_tenant} does not exist yet", "operate makes it at its start"
         )
+
+
+async def release_checks(cluster: Cluster) -> AsyncIterator[Check]:
+    """Whether one Helm release holds both the kinds, and so the operator, and objects of users (A-GO-7)."""
+    try:
+        definitions = [
+            await cluster.get(CUSTOM_RESOURCE_DEFINITIONS, None, f"{each.plural}.{GROUP}") for each in DECLARED
+        ]
+        own = {release for each in definitions if each and (release := _release_of(each))}
+        listings = {each: await cluster.list(each, metadata_only=True) for each in DECLARED} if own else {}
+    except KeepOperatorError:
+        return  # the CRD or the right is missing, which has been said
+    inside = [
+        f"{resource.kind} {'/'.join(filter(None, (item['metadata'].get('namespace'), item['metadata']['name'])))}"
+        for resource, listing in listings.items()
+        for item in listing.items
+        if _release_of(item) in own
+    ]
+    if inside:
+        more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+        yield warn(
+            "release",
+            f"{', '.join(sorted(own))} holds the operator and objects of users: {', '.join(inside[:3])}{more}",
+            "move them to a release of their own: `helm uninstall` would take the operator away before it can clean up after them",
+        )
+    elif own:
+        yield ok("release", f"{', '.join(sorted(own))} holds no object of users")
+
+
+def _release_of(raw: Mapping[str, Any]) -> str | None:
+    """The Helm release that an object is part of, as Helm notes it."""
+    annotations = raw["metadata"].get("annotations") or {}
+    name = annotations.get("meta.helm.sh/release-name")
+    return None if name is None else f"{annotations.get('meta.helm.sh/release-namespace', '')}/{name}"
 
 
 def _clock(whose: str, at: datetime) -> Check:

@@ -25,7 +25,7 @@ from uuid import UUID
 from keep_operator.domain import catalogue, conditions, ownership, planning, tenancy
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
-from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.planning import Plan, SetMetadata, Tell
 from keep_operator.domain.tenancy import TenantSight
 from keep_operator.resources import provider
 from keep_operator.resources.kinds import GROUP, Key
@@ -36,6 +36,8 @@ from keep_operator.resources.shapes import DeletionPolicy, Invalid, describe
 FINALIZER: Final = f"{GROUP}/provider"
 LIVING: Final = ("TenantReady", "CredentialsResolved", "Synced")
 DEFAULT_DEADLINE: Final = timedelta(seconds=600)
+# So many Workflows are named that use a Provider which goes; of more their number is told.
+NAMED: Final = 5
 # A deletion that waits for another object is woken by it, in milliseconds; this is for the edge that nobody thought of.
 DELETION_RECHECK: Final = timedelta(seconds=5)
 
@@ -111,7 +113,8 @@ class Observed:
 
     ``own`` is the record that carries our marker, ``holder`` another record under the name that the spec asks for,
     with ``holder_state`` telling what has become of that record's object. ``rivals`` are the other live objects that
-    ask for the same name, ``heirs`` those that ask for the name which ``own`` has.
+    ask for the same name, ``heirs`` those that ask for the name which ``own`` has. ``users`` are the Workflows that stay and
+    use that name; they are looked for only when the Provider goes.
     ``content`` is what the row shall hold; None until the credentials are there. ``readable`` is whether the credentials
     of ``own`` open with our keys, ``key_fits`` whether the database is sealed with one of them. ``done`` names the last
     action of this very reconcile.
@@ -128,6 +131,7 @@ class Observed:
     holder_state: HolderState | None = None
     rivals: tuple[Claim, ...] = ()
     heirs: tuple[Claim, ...] = ()
+    users: tuple[Key, ...] = ()
     readable: bool = True
     key_fits: bool = True
     done: str | None = None
@@ -388,7 +392,29 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if heir is not None:
         # It will take the record over itself as soon as its finalizer is on, and wake us then.
         return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
-    return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+    end = Orphan(own) if _orphans(obj) else Delete(own)
+    warning = (Tell(_warning(seen, own, now)),) if seen.users and not _is_warned(obj) else ()
+    return Plan(actions=(*warning, end), wakes=_keys(seen.heirs))
+
+
+def _is_warned(obj: Object[ProviderSpec]) -> bool:
+    """Whether the warning has been given; a deletion that fails is tried again without it."""
+    told = obj.status.get("conditions") or ()
+    reasons = {each.get("reason") for each in told if each.get("type") == "Deleting"}
+    return not reasons.isdisjoint({"InUseByWorkflows", "DeletionFailed"})
+
+
+def _warning(seen: Observed, own: Record, now: datetime) -> Mapping[str, Any]:
+    """The status that names the Workflows which lose a Provider; nothing waits for them (A-GO-5)."""
+    names = [key.path for key in sorted(seen.users, key=lambda key: key.path)]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    message = (
+        f'"{own.external_name}" goes, though it is used by Workflow {", ".join(names[:NAMED])}{more}. Apply a Provider '
+        "of that name again, or change what uses it."
+    )
+    made = _report_deletion(seen, conditions.true("Deleting", "InUseByWorkflows", message), now)
+    assert made.status is not None
+    return made.status
 
 
 def _may_be_given(seen: Observed) -> bool:
@@ -401,10 +427,13 @@ def _may_be_given(seen: Observed) -> bool:
 
 
 def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
-    waiting = conditions.true("Deleting", "Finalizing", message)
-    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", message))
-    made: Plan[Action] = planning.report(seen.object, known, abnormal=[waiting], now=now)
+    made = _report_deletion(seen, conditions.true("Deleting", "Finalizing", message), now)
     return replace(made, wake_in=DELETION_RECHECK)
+
+
+def _report_deletion(seen: Observed, deleting: Finding, now: datetime) -> Plan[Action]:
+    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", deleting.message))
+    return planning.report(seen.object, known, abnormal=[deleting], now=now)
 
 
 def _orphans(obj: Object[ProviderSpec]) -> bool:

@@ -91,7 +91,7 @@ class Decisions:
         match action:
             case Handle():
                 async with self._database.transaction() as conn:
-                    await _carry_out(conn, action)
+                    await carry_out(conn, action)
             case Expire(key, uid):
                 await self._cluster.delete(self.resource, key.namespace, key.name, uid=uid)
                 self._world.forget(key)
@@ -122,7 +122,8 @@ def _is_looked_at(obj: Object[Any]) -> bool:
     return obj.status.get("observedGeneration") == obj.generation
 
 
-async def _carry_out(conn: Connection, handle: Handle) -> None:
+async def carry_out(conn: Connection, handle: Handle) -> None:
+    """Everything that a decision does, and that it was handled; Conflict where it was judged by what is so no more."""
     lineage, spec, verdict = handle.lineage, handle.decision, handle.verdict
     handled = Handled(
         spec.request_id,

@@ -182,7 +182,15 @@ class Providers:
     async def _observe_deletion(self, seen: Observed) -> Observed:
         tenant_id = None if seen.tenant is None else seen.tenant.tenant_id
         left = await self._succession.of_departing(seen.object, seen.tenant_name, tenant_id)
-        return replace(seen, own=left.own, holder=left.holder, holder_state=left.holder_state, heirs=left.heirs)
+        used = () if left.own is None else self._world.users(seen.tenant_name, left.own.external_name)
+        return replace(
+            seen,
+            own=left.own,
+            holder=left.holder,
+            holder_state=left.holder_state,
+            heirs=left.heirs,
+            users=tuple(obj.key for obj in used if not obj.deleting),
+        )
 
     async def _records(
         self, obj: Object[ProviderSpec], tenant_id: str | None, name: str | None

@@ -130,6 +130,11 @@ class World:
         for name in names:
             self._users[name].add(key)
 
+    def users(self, tenant_name: str | None, name: str) -> list[Object[WorkflowSpec]]:
+        """The Workflows of a tenant whose definition uses a Provider's name, as far as they have been looked at."""
+        found = [obj for key in self._users.get(name, ()) if (obj := self.cache.get(key)) is not None]
+        return [obj for obj in found if self.tenant_of(obj)[0] == tenant_name]
+
     def revisions(self, of: Object[WorkflowSpec]) -> list[Object[Said]]:
         """The WorkflowRevisions that name the Workflow, or that it owns; without those that are going."""
         return [obj for obj in self.cache.find("revision of", (of.key.namespace, of.key.name)) if not obj.deleting]
@@ -237,11 +242,8 @@ class World:
             return
         states = [obj for obj in (change.old, change.new) if obj is not None]
         tenants = {self.tenant_of(obj)[0] for obj in states}
-        for name in {name for obj in states for name in _known_as(obj)}:
-            for key in self._users.get(name, ()):
-                user = self.cache.get(key)
-                if user is not None and self.tenant_of(user)[0] in tenants:
-                    self.queue.add(key)
+        names = {name for obj in states for name in _known_as(obj)}
+        self._wake_all(user for name in names for tenant_name in tenants for user in self.users(tenant_name, name))
 
     def _recount(self, owner: Object[TenantSpec], kind: str) -> None:
         """Let the Tenant count again: at once where its total leaves or reaches 0 or a deletion waits, else soon."""
@@ -261,7 +263,7 @@ class World:
         found = self.cache.find("tenant-id", default)
         return self.tenant(default) or (found[0] if found else None)
 
-    def _wake_all(self, objects: Iterable[Object[object]], *, but: Key | None = None) -> None:
+    def _wake_all(self, objects: Iterable[Object[Any]], *, but: Key | None = None) -> None:
         for obj in objects:
             if obj.key != but:
                 self.queue.add(obj.key)

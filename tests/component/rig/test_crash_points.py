@@ -13,7 +13,7 @@ from component.rig import crashes
 from component.rig.crashes import Story
 from component.rig.user import User
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
-from manifests import credential, decision, definition, provider, secret, tenant, workflow
+from manifests import credential, decision, definition, provider, querying, secret, tenant, workflow
 
 pytestmark = pytest.mark.component
 ARCHITECTURE: Final = Path(__file__).parents[3] / "docs/architecture.md"
@@ -153,6 +153,11 @@ async def _roll_back(user: User) -> None:
     await user.until(HELLO, lambda hello: hello.status["activeRevision"]["number"] == 1, "v1")
 
 
+async def _annotate(user: User) -> None:
+    user.patch(HELLO, {"metadata": {"annotations": {"keep-operator.dev/rollback-to": "1@monday"}}})
+    await user.until(HELLO, lambda hello: hello.status.get("lastHandledAction") == "1@monday", "a rollback")
+
+
 async def _rolled_back(user: User) -> None:
     await _rewritten(user)
     await _roll_back(user)
@@ -177,6 +182,20 @@ async def _delete_workflow(user: User) -> None:
     await user.gone(HELLO)
 
 
+USER = workflow("asking", "default", "team", querying("vm"))
+
+
+async def _used(user: User) -> None:
+    user.apply(TEAM, VM, USER)
+    await user.ready(TEAM, VM, USER)
+
+
+async def _delete_used(user: User) -> None:
+    user.delete(VM)
+    await user.gone(VM)
+    await user.condition(USER, "Available", ("False", "ActiveRevisionBroken"))
+
+
 async def _look_on(user: User) -> None:
     await user.ready(VM)
 
@@ -191,10 +210,12 @@ STORIES: Final = {
     "a rotated Secret": Story(_rotate, 3, before=_locked),
     "an adoption": Story(_adopt, 6, before=_left),
     "a deletion with its record": Story(_delete, 4, before=_there),
+    "a deletion though a Workflow uses it": Story(_delete_used, 8, before=_used),
     "a deletion that leaves its record": Story(_delete, 4, before=_orphaning),
     "a Tenant, then its Workflow": Story(_workflow_first, 11),
     "an edit of a Workflow": Story(_edit, 6, before=_written),
     "a rollback": Story(_roll_back, 7, before=_rewritten),
+    "a rollback by annotation": Story(_annotate, 5, before=_rewritten),
     "a new definition after a rollback": Story(_roll_forward, 6, before=_rolled_back),
     "versions that are archived": Story(_archive, 4, before=_grown_old),
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),

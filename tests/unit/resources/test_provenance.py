@@ -63,6 +63,13 @@ def test_the_manager_is_the_one_that_wrote_the_definition_last() -> None:
     assert provenance.of({"managedFields": managers})["fieldManager"] == "kubectl-edit"
 
 
+def test_nobody_is_named_as_the_user() -> None:
+    """The API server does not tell who was signed in, and a claim is not passed off for it."""
+    claims = {"keep-operator.dev/author": "ann", "kubernetes.io/change-cause": "bob"}
+    found = provenance.of({"annotations": claims, "managedFields": [wrote("kubectl-edit")]})
+    assert "user" not in found
+
+
 def test_what_is_too_long_is_cut() -> None:
     """The status takes no more, and a status that is refused would tell nothing at all."""
     found = provenance.of({"annotations": {"argocd.argoproj.io/tracking-id": "x" * 5000}})
