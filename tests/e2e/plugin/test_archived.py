@@ -61,7 +61,7 @@ def test_an_archived_version_is_not_out_of_the_world(
     kube.await_state(flow, lambda thing: thing.status.get("activeRevision"), "v1 active")
     kube.edit(flow, definition=definition("two"))
     eventually(
-        lambda: [each.spec["number"] for each in kube.objects(WORKFLOW_REVISIONS, namespace)],
+        lambda: [each.raw["spec"]["number"] for each in kube.objects(WORKFLOW_REVISIONS, namespace)],
         lambda numbers: numbers == [2],
         "v1 archived",
     )
