@@ -14,7 +14,8 @@ _CONCLUDED: Final = {
     "WaitingForDependency": "Something that another object provides is missing. Apply it; nothing else is needed.",
     "ProgressDeadlineExceeded": "A dependency has been missing for longer than progressDeadlineSeconds. Apply it; nothing else is needed.",
     "Suspended": "spec.suspend is true, so nothing is written. Set it to false to go on.",
-    "Finalizing": "The object is being deleted and its record is about to pass to another. Nothing to do.",
+    "Finalizing": "The object is being deleted, and its record is about to pass to another, or a Tenant's objects in Argo CD give "
+    "up theirs. Nothing to do.",
     "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
     "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
     "DependentsExist": "Providers of the Tenant still exist and serve. Delete them first, or set the annotation that the message names.",

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import image, mirror, release, workflow
+from keep_operator.domain import tenancy as rules
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Lineage
 from keep_operator.domain.planning import Plan
+from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.domain.workflow import Action, Declared, Observed
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
@@ -43,7 +45,7 @@ class Workflows:
     living: Final = workflow.LIVING
     finalizer: Final = workflow.FINALIZER
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a look reads
         self,
         *,
         world: World,
@@ -51,6 +53,7 @@ class Workflows:
         database: Database,
         definitions: Definitions,
         resync: timedelta,
+        owner_references: OwnerReferences = "ExceptArgoCD",
         namespace_labels: Labels,
         namespaces: Sequence[str] = (),
     ) -> None:
@@ -60,6 +63,7 @@ class Workflows:
         self._definitions = definitions
         self._cluster_id = database.cluster_id
         self._resync = resync
+        self._owner_references = owner_references
         self._namespace_labels = namespace_labels
         traits = Traits(
             resource=WORKFLOWS,
@@ -85,9 +89,18 @@ class Workflows:
         sight = None
         if owner is not None:
             sight = tenancy.sight(self._world, owner, obj.key.namespace, self._namespace_labels)
-        seen = Observed(object=obj, cluster_id=self._cluster_id, tenant_name=tenant_name, tenant=sight)
+        seen = Observed(
+            object=obj,
+            cluster_id=self._cluster_id,
+            tenant_name=tenant_name,
+            tenant=sight,
+            referenced=rules.referenced(obj, self._owner_references),
+        )
         if obj.deleting:
             return await self._observe_deletion(seen)
+        if rules.abandoned(obj, sight, referenced=seen.referenced):
+            own, _ = await self._lineages(obj, None, None)
+            return replace(seen, own=own, images=self._shown(obj))
         spec, recorded = obj.spec, obj.status.get("tenantId") is not None
         if isinstance(spec, Invalid):
             return seen
@@ -115,7 +128,7 @@ class Workflows:
             rivals=self._succession.claims(obj, tenant_name, name),
             heirs=() if own is None else self._succession.claims(obj, tenant_name, own.external_name),
             providers=self._providers(obj.key, tenant_name, wanted),
-            images=tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj)),
+            images=self._shown(obj),
             previous_content=previous,
             note=note,
             author=_author(obj),
@@ -194,6 +207,9 @@ class Workflows:
     ) -> tuple[Lineage | None, Lineage | None]:
         async with self._database.look() as conn:
             return await workflows.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
+
+    def _shown(self, obj: Object[WorkflowSpec]) -> tuple[mirror.Image, ...]:
+        return tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj))
 
     def _providers(self, key: Key, tenant_name: str | None, wanted: Wanted) -> dict[str, ProviderSight]:
         """The Providers that are there, of those that the definition uses; the next edge of any of them wakes the Workflow."""
