@@ -174,19 +174,24 @@ def needed(own: str, secret_namespaces: Sequence[str] = ()) -> Iterator[tuple[Ru
                 yield rule, verb, namespace
 
 
-def _role(kind: str, metadata: dict[str, str], reaches: set[Reach], rules: Sequence[Rule] = RULES) -> dict[str, Any]:
+def granted(rules: Sequence[Rule], reaches: set[Reach]) -> list[dict[str, Any]]:
+    """The rules of a role that grants these rights as far as they reach so, one for each resource."""
     verbs: dict[tuple[str, str], list[str]] = {}
     for rule in rules:
         if rule.reach in reaches:
             verbs.setdefault((rule.group, rule.target), []).extend(rule.verbs)
+    return [
+        {"apiGroups": [group], "resources": [target], "verbs": list(dict.fromkeys(each))}
+        for (group, target), each in verbs.items()
+    ]
+
+
+def _role(kind: str, metadata: dict[str, str], reaches: set[Reach], rules: Sequence[Rule] = RULES) -> dict[str, Any]:
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": kind,
         "metadata": metadata,
-        "rules": [
-            {"apiGroups": [group], "resources": [target], "verbs": list(dict.fromkeys(granted))}
-            for (group, target), granted in verbs.items()
-        ],
+        "rules": granted(rules, reaches),
     }
 
 
