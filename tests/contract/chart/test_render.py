@@ -80,14 +80,35 @@ def test_the_roles_are_those_that_are_used() -> None:
 
 def test_secrets_can_be_read_in_listed_namespaces_only() -> None:
     """A cluster's other Secrets are none of the operator's business where somebody says so."""
-    for values in ({"secretNamespaces": ["b", "a", "a"]}, {"watchNamespaces": ["a", "b"]}):
-        objects = helm().render(values)
-        assert "secrets" not in {
-            target for rule in _rules(objects, "ClusterRole", RELEASE) for target in rule["resources"]
+    objects = helm().render({"secretNamespaces": ["b", "a", "a"]})
+    assert _rules(objects, "ClusterRole", RELEASE) == _sorted(access.cluster_role(["a"])["rules"])
+    for namespace in ("a", "b"):
+        wanted = access.secret_roles("any", [namespace])[0]["rules"]
+        assert _rules(objects, "Role", f"{RELEASE}-secrets", namespace) == wanted
+
+
+def test_rights_are_those_of_the_watched_namespaces() -> None:
+    """Whoever gives the operator two namespaces gives it no Provider, ConfigMap, Secret or Event elsewhere."""
+    objects = helm().render({"watchNamespaces": ["b", "a"]})
+    assert _rules(objects, "ClusterRole", RELEASE) == _sorted(access.cluster_role((), ["a"])["rules"])
+    assert _rules(objects, "ClusterRole", f"{RELEASE}-console") == _sorted(access.console_role(["a"])["rules"])
+    wide = {
+        target
+        for role in of_kind(objects, "ClusterRole", RELEASE)
+        for rule in role["rules"]
+        for target in rule["resources"]
+    }
+    assert not {"secrets", "configmaps", "events", "providers", "workflows", "workflowdecisions"} & wide
+    watched, _, events, _ = access.watched_roles("any", ["a"])
+    for namespace in ("a", "b"):
+        assert _rules(objects, "Role", f"{RELEASE}-watched", namespace) == _sorted(watched["rules"])
+        assert _rules(objects, "Role", f"{RELEASE}-secrets", namespace)
+        console = _rules(objects, "Role", f"{RELEASE}-console", namespace)
+        assert {(rule["resources"][0], *rule["verbs"]) for rule in console} == {
+            ("workflows", "get"),
+            ("workflowrevisions", "list"),
         }
-        for namespace in ("a", "b"):
-            wanted = access.secret_roles("any", [namespace])[0]["rules"]
-            assert _rules(objects, "Role", f"{RELEASE}-secrets", namespace) == wanted
+    assert _rules(objects, "Role", f"{RELEASE}-events", "default") == events["rules"]
 
 
 def test_every_setting_is_a_known_one() -> None:
