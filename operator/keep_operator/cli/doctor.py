@@ -203,7 +203,7 @@ def _missing_fields(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 async def _rights(cluster: Cluster, given: Settings, own: str) -> AsyncIterator[Check]:
     asked, denied = 0, []
-    for rule, verb, namespace in access.needed(own, given.secret_namespaces):
+    for rule, verb, namespace in access.needed(own, given.secret_namespaces, given.watch_namespaces):
         asked += 1
         try:
             answer = await cluster.review(
