@@ -94,6 +94,7 @@ def build(  # one argument for each thing that has a life of its own
         "cluster": cluster,
         "database": database,
         "resync": settings.resync_period,
+        "owner_references": settings.owner_references,
     }
     of_tenants: dict[str, Any] = {
         **common,
@@ -114,6 +115,7 @@ def build(  # one argument for each thing that has a life of its own
                 database=database,
                 workflows=workflows,
                 unverified=settings.decisions_unverified,
+                owner_references=settings.owner_references,
             ),
         },
         world=world,

@@ -21,7 +21,7 @@ from keep_operator import settings
 from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import KeepOperatorError
-from keep_operator.resources import crds
+from keep_operator.resources import crds, provenance
 from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, GROUP, PROVIDERS, TENANTS, WORKFLOWS
 from keep_operator.settings import Settings
 from keep_operator.store import engine as database
@@ -132,6 +132,8 @@ async def examine() -> AsyncIterator[Check]:
             yield check
         async for check in release_checks(cluster):
             yield check
+        async for check in _argo_cd(cluster, given):
+            yield check
 
 
 async def _database(given: Settings) -> AsyncIterator[Check]:
@@ -205,7 +207,7 @@ def _missing_fields(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 async def _rights(cluster: Cluster, given: Settings, own: str) -> AsyncIterator[Check]:
     asked, denied = 0, []
-    for rule, verb, namespace in access.needed(own, given.secret_namespaces):
+    for rule, verb, namespace in access.needed(own, given.secret_namespaces, given.watch_namespaces):
         asked += 1
         try:
             answer = await cluster.review(
@@ -272,6 +274,30 @@ def _release_of(raw: Mapping[str, Any]) -> str | None:
     annotations = raw["metadata"].get("annotations") or {}
     name = annotations.get("meta.helm.sh/release-name")
     return None if name is None else f"{annotations.get('meta.helm.sh/release-namespace', '')}/{name}"
+
+
+async def _argo_cd(cluster: Cluster, given: Settings) -> AsyncIterator[Check]:
+    """Whether what Argo CD tracks can be pruned by it (A-GO-9)."""
+    found: list[str] = []
+    for resource in (PROVIDERS, WORKFLOWS):
+        for namespace in given.watch_namespaces or (None,):
+            try:
+                listing = await cluster.list(resource, namespace)
+            except KeepOperatorError:
+                return  # the CRD or the right is missing, which has been said
+            tracked = (item["metadata"] for item in listing.items if provenance.in_argo_cd(item["metadata"]))
+            found += [f"{resource.kind} {each['namespace']}/{each['name']}" for each in tracked]
+    if not found:
+        return
+    count = f"{len(found)} object{'' if len(found) == 1 else 's'} in Argo CD"
+    if given.owner_references == "Always":
+        yield warn(
+            "Argo CD",
+            f"{count} would have an owner, and is not pruned then: {', '.join(sorted(found)[:3])}{' …' if len(found) > 3 else ''}",
+            "set KEEP_OPERATOR_OWNER_REFERENCES=ExceptArgoCD, or delete by hand what is taken out of Git",
+        )
+    else:
+        yield ok("Argo CD", f"{count} without an owner, so that it can be pruned")
 
 
 def _clock(whose: str, at: datetime) -> Check:

@@ -64,9 +64,9 @@ class CreateImage:
 
 @dataclass(frozen=True, slots=True)
 class DeleteImage:
-    """An object goes; ``wrong``: because it does not agree with its row, which a person should know."""
+    """An object goes; ``wrong``: because it does not agree with its row, which a person should know. None: with its row."""
 
-    lineage: Lineage
+    lineage: Lineage | None
     image: Image
     wrong: bool
 

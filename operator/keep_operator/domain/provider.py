@@ -116,8 +116,8 @@ class Observed:
     ask for the same name, ``heirs`` those that ask for the name which ``own`` has. ``users`` are the Workflows that stay and
     use that name; they are looked for only when the Provider goes.
     ``content`` is what the row shall hold; None until the credentials are there. ``readable`` is whether the credentials
-    of ``own`` open with our keys, ``key_fits`` whether the database is sealed with one of them. ``done`` names the last
-    action of this very reconcile.
+    of ``own`` open with our keys, ``key_fits`` whether the database is sealed with one of them. ``referenced``: its Tenant
+    owns it, by reference. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[ProviderSpec]
@@ -134,6 +134,7 @@ class Observed:
     users: tuple[Key, ...] = ()
     readable: bool = True
     key_fits: bool = True
+    referenced: bool = True
     done: str | None = None
 
 
@@ -207,7 +208,14 @@ def external_name(obj: Object[ProviderSpec]) -> str | None:
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
     """What to do next; safe to ask as often as one likes, and empty once there is nothing left to do."""
-    return _plan_deletion(seen, now) if seen.object.deleting else _plan_life(seen, now)
+    obj = seen.object
+    if obj.deleting:
+        return _plan_deletion(seen, now)
+    if (untied := tenancy.untied(obj, referenced=seen.referenced)) is not None:
+        return Plan(actions=(untied,))
+    if tenancy.abandoned(obj, seen.tenant, referenced=seen.referenced):
+        return _plan_giving_up(seen, now)
+    return _plan_life(seen, now)
 
 
 def refusal(obj: Object[ProviderSpec]) -> Finding | None:
@@ -372,6 +380,15 @@ def _synced(seen: Observed, own: Record, so_far: tuple[Finding, ...], now: datet
     return _report(seen, *so_far, synced, fields=fields, now=now)
 
 
+def _plan_giving_up(seen: Observed, now: datetime) -> Plan[Action]:
+    """The Tenant goes for good: the record goes by its policy, the object stays to whoever applies it (A-GO-9)."""
+    obj, own = seen.object, seen.own
+    if own is not None:
+        return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),))
+    assert seen.tenant is not None
+    return tenancy.given_up(obj, seen.tenant, _deadline(obj), _suspended(obj), now)
+
+
 def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     """The record first, by hand-over or by policy; the finalizer goes once no record carries our marker."""
     obj, own = seen.object, seen.own
@@ -463,7 +480,7 @@ def _judge_credentials(credentials: Credentials | None, namespace: str) -> Findi
 
 def metadata_due(seen: Observed) -> SetMetadata | None:
     """What is missing of finalizer and owner reference; while it is, nobody needs to look for Secrets or rows."""
-    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER)
+    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER, referenced=seen.referenced)
 
 
 def _recorded_tenant(seen: Observed) -> str | None:
@@ -505,11 +522,17 @@ def _report(seen: Observed, *living: Finding, fields: Mapping[str, Any] | None =
     reached = {finding.type for finding in living}
     rest = [finding for kind in LIVING if kind not in reached and (finding := planning.carried(old, kind)) is not None]
     ordered = sorted([*living, *rest], key=lambda finding: LIVING.index(finding.type))
-    spec = seen.object.spec
-    seconds = None if isinstance(spec, Invalid) else spec.progress_deadline_seconds
-    deadline = DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
-    abnormal = () if isinstance(spec, Invalid) or not spec.suspend else (planning.SUSPENDED,)
-    return planning.report(seen.object, ordered, abnormal=abnormal, fields=fields, deadline=deadline, now=now)
+    obj = seen.object
+    return planning.report(obj, ordered, abnormal=_suspended(obj), fields=fields, deadline=_deadline(obj), now=now)
+
+
+def _deadline(obj: Object[ProviderSpec]) -> timedelta:
+    seconds = None if isinstance(obj.spec, Invalid) else obj.spec.progress_deadline_seconds
+    return DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
+
+
+def _suspended(obj: Object[ProviderSpec]) -> tuple[Finding, ...]:
+    return () if isinstance(obj.spec, Invalid) or not obj.spec.suspend else (planning.SUSPENDED,)
 
 
 def _keys(claims: tuple[Claim, ...]) -> tuple[Key, ...]:

@@ -84,8 +84,8 @@ class Observed:
     that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content`` is the newest
     revision's, None where it was not read. ``running`` are the numbers with runs that have not ended. ``note`` and
     ``author`` are of the present definition, ``source`` as the status has it. ``asked`` is what the annotation `rollback-to`
-    asks for, None once the status says that it was handled. ``done`` names the last action of this very reconcile.
-    ``new_id`` is for the lineage that may begin now.
+    asks for, None once the status says that it was handled. ``referenced``: its Tenant owns it, by reference. ``done`` names
+    the last action of this very reconcile. ``new_id`` is for the lineage that may begin now.
     """
 
     object: Object[WorkflowSpec]
@@ -106,6 +106,7 @@ class Observed:
     author: Author | None = None
     source: Mapping[str, Any] | None = None
     asked: Asked | None = None
+    referenced: bool = True
     done: str | None = None
     new_id: UUID | None = None
 
@@ -208,14 +209,18 @@ def external_name(obj: Object[WorkflowSpec]) -> str | None:
 
 def metadata_due(seen: Observed) -> SetMetadata | None:
     """What is missing of finalizer and owner reference; while it is, nobody needs to look for rows."""
-    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER)
+    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER, referenced=seen.referenced)
 
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
     """What to do next; safe to ask as often as one likes, and empty once there is nothing left to do."""
-    if seen.object.deleting:
+    obj, spec = seen.object, seen.object.spec
+    if obj.deleting:
         return _plan_deletion(seen, now)
-    spec = seen.object.spec
+    if (untied := tenancy.untied(obj, referenced=seen.referenced)) is not None:
+        return Plan(actions=(untied,))
+    if tenancy.abandoned(obj, seen.tenant, referenced=seen.referenced):
+        return _plan_giving_up(seen, now)
     if isinstance(spec, Invalid):
         return _report(seen, conditions.false("Synced", "SpecRefused", f"The spec is not valid: {spec}"), now=now)
     if spec.suspend and seen.own is not None and not seen.own.suspended:
@@ -545,8 +550,23 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if heir is not None:
         # It will take the row over itself as soon as its finalizer is on, and wake us then.
         return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
-    orphans = isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
-    return Plan(actions=(Orphan(own) if orphans else Delete(own),), wakes=_keys(seen.heirs))
+    return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+
+
+def _plan_giving_up(seen: Observed, now: datetime) -> Plan[Action]:
+    """The Tenant goes for good: the row goes by its policy with the objects of its revisions, the Workflow stays (A-GO-9)."""
+    obj, own = seen.object, seen.own
+    rows: tuple[Action, ...] = () if own is None else (Orphan(own) if _orphans(obj) else Delete(own),)
+    if actions := (*rows, *(DeleteImage(own, image, wrong=False) for image in seen.images)):
+        return Plan(actions=actions)
+    assert seen.tenant is not None
+    abnormal = () if isinstance(obj.spec, Invalid) or not obj.spec.suspend else (planning.SUSPENDED,)
+    return tenancy.given_up(obj, seen.tenant, _deadline(obj), abnormal, now)
+
+
+def _orphans(obj: Object[WorkflowSpec]) -> bool:
+    """Whether the row stays; also where the spec cannot be read, since deleting cannot be taken back."""
+    return isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
 
 
 def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
@@ -588,15 +608,19 @@ def _report(
     abnormal = [each for each in ordered if each.type in apart]
     if not isinstance(spec, Invalid) and spec.suspend:
         abnormal.append(planning.SUSPENDED)
-    seconds = None if isinstance(spec, Invalid) else spec.progress_deadline_seconds
     return planning.report(
         obj,
         [each for each in ordered if each.type not in apart],
         abnormal=abnormal,
         fields=fields,
-        deadline=DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds),
+        deadline=_deadline(obj),
         now=now,
     )
+
+
+def _deadline(obj: Object[WorkflowSpec]) -> timedelta:
+    seconds = None if isinstance(obj.spec, Invalid) else obj.spec.progress_deadline_seconds
+    return DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
 
 
 def _keys(claims: tuple[Claim, ...]) -> tuple[Key, ...]:

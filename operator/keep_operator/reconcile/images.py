@@ -54,7 +54,7 @@ class Images:
     async def delete(self, action: DeleteImage) -> None:
         """Delete this very object; done if it is gone. What is wrong about it is told in an Event about the Workflow."""
         found = action.image
-        if action.wrong:
+        if action.wrong and action.lineage is not None:
             log.warning(
                 "a revision's object does not say what the database says, and is made again"
                 if found.owned

@@ -8,12 +8,14 @@ from typing import Any, Final
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder, Subject
 from keep_operator.domain import image, mirror, release, rollback_to, workflow
+from keep_operator.domain import tenancy as rules
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Lineage
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.rollback_to import Asked
+from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.domain.workflow import Action, Observed
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
@@ -57,6 +59,7 @@ class Workflows:
         recorder: Recorder,
         definitions: Definitions,
         resync: timedelta,
+        owner_references: OwnerReferences = "ExceptArgoCD",
         namespace_labels: Labels,
         namespaces: Sequence[str] = (),
     ) -> None:
@@ -67,6 +70,7 @@ class Workflows:
         self._definitions = definitions
         self._cluster_id = database.cluster_id
         self._resync = resync
+        self._owner_references = owner_references
         self._namespace_labels = namespace_labels
         traits = Traits(
             resource=WORKFLOWS,
@@ -92,9 +96,18 @@ class Workflows:
         sight = None
         if owner is not None:
             sight = tenancy.sight(self._world, owner, obj.key.namespace, self._namespace_labels)
-        seen = Observed(object=obj, cluster_id=self._cluster_id, tenant_name=tenant_name, tenant=sight)
+        seen = Observed(
+            object=obj,
+            cluster_id=self._cluster_id,
+            tenant_name=tenant_name,
+            tenant=sight,
+            referenced=rules.referenced(obj, self._owner_references),
+        )
         if obj.deleting:
             return await self._observe_deletion(seen)
+        if rules.abandoned(obj, sight, referenced=seen.referenced):
+            own, _ = await self._lineages(obj, None, None)
+            return replace(seen, own=own, images=self._shown(obj))
         spec, recorded = obj.spec, obj.status.get("tenantId") is not None
         if isinstance(spec, Invalid):
             return seen
@@ -123,7 +136,7 @@ class Workflows:
             rivals=self._succession.claims(obj, tenant_name, name),
             heirs=() if own is None else self._succession.claims(obj, tenant_name, own.external_name),
             providers=self._providers(obj.key, tenant_name, wanted),
-            images=tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj)),
+            images=self._shown(obj),
             previous_content=previous,
             new_id=None if own is not None else workflows.new_id(),
             note=note,
@@ -215,6 +228,9 @@ class Workflows:
     ) -> tuple[Lineage | None, Lineage | None]:
         async with self._database.look() as conn:
             return await workflows.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
+
+    def _shown(self, obj: Object[WorkflowSpec]) -> tuple[mirror.Image, ...]:
+        return tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj))
 
     def _providers(self, key: Key, tenant_name: str | None, wanted: Wanted) -> dict[str, ProviderSight]:
         """The Providers that are there, of those that the definition uses; the next edge of any of them wakes the Workflow."""

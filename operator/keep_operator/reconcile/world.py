@@ -216,7 +216,8 @@ class World:
                 self._wake_all(obj for ref in refs for obj in self.cache.find("Workflow of", ref))
             return
         dependents = [obj for kind in COUNTED for ref in refs for obj in self.cache.find(f"{kind} of", ref)]
-        if any(obj is not None and obj.ready for obj in (change.old, change.new)) or change.new is None:
+        ready = any(obj is not None and obj.ready for obj in (change.old, change.new))
+        if ready or change.new is None or tenant.leaving(change.new):
             self._wake_all(dependents)
         else:
             for obj in dependents:
@@ -248,9 +249,8 @@ class World:
     def _recount(self, owner: Object[TenantSpec], kind: str) -> None:
         """Let the Tenant count again: at once where its total leaves or reaches 0 or a deletion waits, else soon."""
         written = (owner.status.get(COUNTED[kind]) or {}).get("total", 0)
-        if bool(written) != self._has_dependents(owner, (kind,)) or (
-            owner.deleting and not self._has_dependents(owner)
-        ):
+        goes = tenant.leaving(owner) or (owner.deleting and not self._has_dependents(owner))
+        if goes or bool(written) != self._has_dependents(owner, (kind,)):
             self.queue.add(owner.key)
         else:
             self.queue.schedule(owner.key, COUNTS_EVERY_S)
@@ -314,7 +314,15 @@ def _seen_by_all(obj: Object[TenantSpec] | None) -> Hashable:
     readable = not isinstance(obj.spec, Invalid)
     allowed = None if isinstance(obj.spec, Invalid) else obj.spec.allowed_namespaces
     ready = (obj.ready, obj.condition("Ready"))
-    return (obj.uid, ready, obj.deleting, tenant.effective_id(obj), readable, allowed and allowed.model_dump_json())
+    return (
+        obj.uid,
+        ready,
+        obj.deleting,
+        tenant.leaving(obj),
+        tenant.effective_id(obj),
+        readable,
+        allowed and allowed.model_dump_json(),
+    )
 
 
 def _seen_by_workflows(obj: Object[TenantSpec] | None) -> Hashable:
@@ -354,4 +362,6 @@ def _claim_of(obj: Object[Any] | None) -> Hashable:
 
 
 def _counted(obj: Object[Any] | None) -> Hashable:
-    return None if obj is None else (obj.uid, obj.ready, _tenant_ref(obj))
+    if obj is None:
+        return None
+    return (obj.uid, obj.ready, _tenant_ref(obj), obj.deleting, "tenantId" in obj.status, obj.condition("TenantReady"))

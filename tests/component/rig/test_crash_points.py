@@ -13,7 +13,7 @@ from component.rig import crashes
 from component.rig.crashes import Story
 from component.rig.user import User
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
-from manifests import credential, decision, definition, provider, querying, secret, tenant, workflow
+from manifests import credential, decision, definition, in_argo_cd, provider, querying, secret, tenant, workflow
 
 pytestmark = pytest.mark.component
 ARCHITECTURE: Final = Path(__file__).parents[3] / "docs/architecture.md"
@@ -196,6 +196,34 @@ async def _delete_used(user: User) -> None:
     await user.condition(USER, "Available", ("False", "ActiveRevisionBroken"))
 
 
+IN_ARGO_CD = (in_argo_cd(VM), in_argo_cd(HELLO))
+
+
+async def _tracked(user: User) -> None:
+    user.apply(GOING, *IN_ARGO_CD)
+    await user.ready(GOING, *IN_ARGO_CD)
+
+
+async def _take_over(user: User) -> None:
+    user.apply(*IN_ARGO_CD)
+    for each in IN_ARGO_CD:
+        await user.until(each, lambda thing: not thing.raw["metadata"].get("ownerReferences"), "freedom")
+
+
+async def _delete_its_tenant(user: User) -> None:
+    user.delete(TEAM)
+    await user.condition(TEAM, "Deleting", ("True", "DependentsExist"))
+    user.patch(TEAM, CONFIRMED)
+    await user.gone(TEAM)
+    for each in IN_ARGO_CD:
+        await user.condition(each, "Ready", ("Unknown", "TenantNotFound"))
+
+
+async def _both(user: User) -> None:
+    user.apply(TEAM, VM, HELLO)
+    await user.ready(TEAM, VM, HELLO)
+
+
 async def _look_on(user: User) -> None:
     await user.ready(VM)
 
@@ -221,6 +249,8 @@ STORIES: Final = {
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
     "a Tenant with all that depends on it": Story(_delete_tenant, 7, before=_going),
     "a Tenant that leaves its row": Story(_delete_tenant, 7, before=_there),
+    "Argo CD takes over": Story(_take_over, 3, before=_both),
+    "a Tenant of what Argo CD tracks": Story(_delete_its_tenant, 13, before=_tracked),
 }
 
 
