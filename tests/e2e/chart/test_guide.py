@@ -99,12 +99,12 @@ def test_the_guide_from_its_beginning_to_its_end(bare: Kube, run: Run, database:
     follow("A trial with its own database")
     assert "keep-operator-postgresql" in bare.kubectl("get", "statefulsets", f"-n{NAMESPACE}")
     follow("Some namespaces only")
-    assert "keep-operator-watched" in bare.kubectl("get", "roles", "-nsre")
+    assert "keep-operator-watched" in bare.kubectl("get", "roles", "-nsre", "-oname")
     follow("Harden")
-    assert "keep-operator-secrets" not in bare.kubectl("get", "roles", "-nsre")
+    assert "keep-operator-secrets" not in bare.kubectl("get", "roles", "-nsre", "-oname")
     follow("Upgrade")
     follow("Back again")
-    assert "keep-operator-watched" not in bare.kubectl("get", "roles", "-nsre")
+    assert "keep-operator-watched" not in bare.kubectl("get", "roles", "-nsre", "-oname")
     follow("Remove")
     assert len(definitions(bare)) == len(OURS)
 
@@ -120,7 +120,7 @@ def test_the_guide_from_its_beginning_to_its_end(bare: Kube, run: Run, database:
     eventually(lambda: definitions(bare), lambda left: not left, "the end of the definitions")
     assert database.providers() == []
     assert {row["owner_uid"] for row in database.tenants()} == {None}
-    assert RELEASE not in bare.kubectl("get", "deployments", f"-n{NAMESPACE}")
+    assert RELEASE not in bare.kubectl("get", "deployments", f"-n{NAMESPACE}", "-oname")
 
     follow("With kubectl alone")
     assert RELEASE in bare.kubectl("get", "deployments", f"-n{NAMESPACE}")
