@@ -156,6 +156,14 @@ def _pods(objects: list[Json]) -> list[Json]:
     return [each["spec"]["template"] for each in objects if each["kind"] in ("Deployment", "StatefulSet", "Job")]
 
 
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_no_service_gives_a_setting(name: str) -> None:
+    """The variables that Kubernetes makes of a Service `keep-operator-console` would be taken for settings."""
+    ours = [pod for pod in _pods(helm().render(COMBINATIONS[name])) if "serviceAccountName" in pod["spec"]]
+    assert ours
+    assert all(pod["spec"]["enableServiceLinks"] is False for pod in ours)
+
+
 # Of https://kubernetes.io/docs/concepts/security/pod-security-standards/, what the profile `restricted` asks for.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
