@@ -35,7 +35,7 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/codespell
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-soak: $(READY) ## The tests with long windows, at full length (an hour)
+soak: $(READY) ## The tests with long windows, at full length (more than two hours)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
+import yaml
 
 from e2e.cluster import Database, Json, Kube, eventually, window
 from e2e.conftest import Operate
@@ -15,18 +16,30 @@ from manifests import config_map, credential, decision, definition, provider, qu
 
 pytestmark = pytest.mark.e2e
 SOAK_S: Final = 600.0
+ROUNDS_S: Final = 300.0
 EVERY_S: Final = 1.0
 
 
-def watched(flux: Kustomization, check: Callable[[], None]) -> None:
+def watched(flux: Kustomization, check: Callable[[], None], full_s: float = SOAK_S) -> None:
     """Flux looks again and again, and finds nothing to apply."""
-    applied, rounds, end = flux.applied, 0, time.monotonic() + window(SOAK_S)
+    applied, rounds, end = flux.applied, 0, time.monotonic() + window(full_s)
     while time.monotonic() < end or rounds < 5:
         flux.reconcile()
         assert flux.applied == applied
         check()
         rounds += 1
         time.sleep(EVERY_S)
+
+
+def committed(flux: Kustomization, kube: Kube, *git: Json) -> None:
+    """Flux applies a commit, and `wait` ends well.
+
+    The test waits for Ready too: kstatus takes what has no status yet for done, which is so for a moment after the first apply.
+    """
+    flux.git = list(git) or flux.git
+    flux.reconcile()
+    assert flux.wait()
+    kube.await_ready(*(each for each in flux.git if each["kind"] in ("Tenant", "Provider", "Workflow")))
 
 
 def everything(namespace: str) -> list[Json]:
@@ -38,7 +51,7 @@ def everything(namespace: str) -> list[Json]:
         tenant("team", displayName="Team"),
         {k: v for k, v in secret("login", namespace).items() if k != "stringData"}
         | {"data": {"password": "aHVudGVyMg=="}},
-        config_map("file", namespace, **{"flow.yaml": "triggers: [{type: manual}]\nactions: []\nsteps: []\n"}),
+        config_map("file", namespace, **{"flow.yaml": yaml.safe_dump(definition("from a file"))}),
     ]
 
 
@@ -49,8 +62,7 @@ def test_a_kustomization_is_applied_once_and_waits_no_longer_than_needed(
     """One apply of each object, `wait` ends, and then there is nothing to do for anybody."""
     operate()
     flux = Kustomization(kube, "team", everything(namespace))
-    flux.reconcile()
-    assert flux.wait()
+    committed(flux, kube)
     assert flux.applied == len(flux.git)
     time.sleep(1.0)
     before = {thing.uid: thing.version for resource in OURS for thing in kube.objects(resource)}
@@ -67,11 +79,8 @@ def test_flux_does_not_undo_a_rollback(operate: Operate, kube: Kube, namespace: 
     operate()
     team, hello = tenant("team"), workflow("hello", namespace, "team", definition("one"))
     flux = Kustomization(kube, "team", [team, hello])
-    flux.reconcile()
-    assert flux.wait()
-    flux.git = [team, workflow("hello", namespace, "team", definition("two"))]
-    flux.reconcile()
-    assert flux.wait()
+    committed(flux, kube)
+    committed(flux, kube, team, workflow("hello", namespace, "team", definition("two")))
     back = decision("Rollback", hello, "back", expect={"activeRevision": 2})
     kube.create(back)
     kube.await_condition(back, "Handled", ("True", "Done"))
@@ -82,10 +91,8 @@ def test_flux_does_not_undo_a_rollback(operate: Operate, kube: Kube, namespace: 
         assert thing.status["activeRevision"]["number"] == 1
         assert kstatus.status(thing.raw) == "Current"
 
-    watched(flux, still)
-    flux.git = [team, workflow("hello", namespace, "team", definition("three"))]
-    flux.reconcile()
-    assert flux.wait()
+    watched(flux, still, ROUNDS_S)
+    committed(flux, kube, team, workflow("hello", namespace, "team", definition("three")))
     assert kube.get(hello).status["activeRevision"]["number"] == 3
     assert len(kube.objects(WORKFLOW_REVISIONS, namespace)) == 3
 
@@ -97,13 +104,10 @@ def test_what_is_taken_out_of_git_is_pruned_with_its_record(
     operate()
     team = tenant("team")
     flux = Kustomization(kube, "team", [team, provider("vms", namespace, "team"), provider("other", namespace, "team")])
-    flux.reconcile()
-    assert flux.wait()
+    committed(flux, kube)
     assert kube.get(flux.git[1]).raw["metadata"]["ownerReferences"][0]["kind"] == "Tenant"
     names = "SELECT external_name FROM keep_operator.provider ORDER BY 1"
-    flux.git = [team, provider("victoriametrics", namespace, "team")]
-    flux.reconcile()
-    assert flux.wait()
+    committed(flux, kube, team, provider("victoriametrics", namespace, "team"))
     eventually(lambda: [row["external_name"] for row in database.rows(names)], lambda rows: rows == ["victoriametrics"])
     flux.delete()
     eventually(lambda: list(kube.objects(PROVIDERS)), lambda left: not left, "no Provider")
@@ -123,17 +127,15 @@ def test_wait_does_not_hang_on_a_person(operate: Operate, kube: Kube, namespace:
         return workflow("hello", namespace, "team", definition(message), release={**manual, "readyWhen": ready_when})
 
     flux = Kustomization(kube, "team", [team, workflow("hello", namespace, "team", definition("one"))])
-    flux.reconcile()
-    assert flux.wait()
-    flux.git = [team, hello("two", "Available")]
-    flux.reconcile()
-    assert flux.wait()
+    committed(flux, kube)
+    committed(flux, kube, team, hello("two", "Available"))
     assert kube.get(flux.git[1]).condition("Deployed") == ("Unknown", "AwaitingDeploy")
     flux.git = [team, hello("three", "Deployed")]
     flux.reconcile()
     assert not flux.wait(5.0)
     assert flux.status(flux.git[1]) == "InProgress"
-    slip = workflow("hello", namespace, "team", {"triggers": [{"type": "interval", "value": "5s"}], "actions": []})
+    slip = hello("four", "Deployed")
+    slip["spec"]["definition"]["triggers"] = [{"type": "interval", "value": "5s"}]
     flux.git = [team, slip]
     flux.reconcile()
     assert not flux.wait()
@@ -144,9 +146,9 @@ def test_what_people_change_by_hand_is_taken_back(operate: Operate, kube: Kube, 
     """Flux corrects the spec that it owns; the operator's fields are no drift."""
     operate()
     flux = Kustomization(kube, "team", [tenant("team"), workflow("hello", namespace, "team", definition("one"))])
-    flux.reconcile()
-    assert flux.wait()
+    committed(flux, kube)
     kube.edit(flux.git[1], definition=definition("by hand"))
+    kube.await_state(flux.git[1], lambda it: it.status["activeRevision"]["number"] == 2, "version 2")
     assert flux.drifted() == [("Workflow", namespace, "hello")]
     flux.reconcile()
     assert flux.drifted() == []
