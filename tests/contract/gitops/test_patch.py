@@ -78,6 +78,19 @@ def test_decisions_are_made_as_the_account_that_is_given() -> None:
     assert impact["resource"]["spec"]["actor"] == account
 
 
+def test_the_account_may_do_what_can_be_clicked_and_no_more() -> None:
+    """Argo CD's own role creates no decisions; whoever gives roles otherwise gets none."""
+    values = {"argocd": {"enabled": True, "serviceAccount": "someone"}}
+    name = "keep-operator-argocd"
+    (role,), (binding,) = (of_kind(helm().render(values), kind, name) for kind in ("ClusterRole", "ClusterRoleBinding"))
+    told = {(*rule["resources"], verb) for rule in role["rules"] for verb in rule["verbs"]}
+    clicks = {("workflows", verb) for verb in actions(patch())}
+    assert told == {("workflowdecisions", "create"), ("workflows", "onbehalfof"), *clicks}
+    assert [subject["name"] for subject in binding["subjects"]] == ["someone"]
+    without = helm().render({**values, "rbac": {"create": False}})
+    assert of_kind(without, "ClusterRole", name) == of_kind(without, "ClusterRoleBinding", name) == []
+
+
 def test_samples_are_not_shipped() -> None:
     """A release stays far below what a Secret of Helm may hold."""
     ignored = (lua.SCRIPTS.parent / ".helmignore").read_text(encoding="utf-8").splitlines()

@@ -17,7 +17,9 @@ from keep_operator.resources.kinds import OURS, PROVIDERS, TENANTS, WORKFLOW_REV
 from manifests import credential, definition, path_of, provider, querying, secret, tenant, workflow
 
 pytestmark = pytest.mark.e2e
+# How long Argo CD is watched in `make soak`: ten minutes for a difference that comes late, five of its rounds for a rollback.
 SOAK_S: Final = 600.0
+ROUNDS_S: Final = 300.0
 # Between two looks of Argo CD; its own is three minutes, or whenever something changes.
 EVERY_S: Final = 1.0
 WAYS: Final = [
@@ -153,7 +155,7 @@ def test_versions_are_neither_pruned_nor_out_of_sync(
     def all_there() -> None:
         assert {thing.uid for thing in kube.objects(WORKFLOW_REVISIONS, namespace)} == shown
 
-    watched(app, all_there)
+    watched(app, all_there, 8.0)
 
 
 @pytest.mark.slow
@@ -183,7 +185,7 @@ def test_a_click_rolls_back_and_self_healing_does_not_undo_it(
         assert app.health() == "Suspended"
         assert kube.get(made)
 
-    watched(app, still)
+    watched(app, still, ROUNDS_S)
     app.relaxed = True
     assert app.health() == "Healthy"
     app.relaxed = False
