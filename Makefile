@@ -10,9 +10,13 @@ READY  := $(VENV)/.ready
 FAST   := tests/unit tests/contract
 REAL   := tests/component tests/integration tests/e2e
 ARGS   ?=
+IMAGE  ?= keep-operator
+# What builds it, and more arguments for that: --build-arg BASE=..., say.
+BUILDER    ?= $(shell docker info > /dev/null 2>&1 && echo docker || command -v buildah)
+BUILD_ARGS ?=
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Start the sandbox and the operator, and show the sample story live (Ctrl-C ends all of it)
 	@$(BIN)/keep-operator sandbox run $(ARGS)
@@ -31,11 +35,15 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/codespell
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-soak: $(READY) ## The tests with long windows, at full length (an hour)
+e2e-kind: $(READY) ## The e2e suite on a cluster of kind, and the image in real pods; needs Docker and kind
+	@CLUSTER=kind $(BIN)/keep-operator sandbox prepare
+	@CLUSTER=kind $(BIN)/python -m pytest tests/e2e $(ARGS)
+
+soak: $(READY) ## The tests with long windows, at full length (more than two hours)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
-bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions N=2000
+bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api N=2000
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(N),--objects $(N)) $(ARGS)
 
 fmt: $(READY) ## Format the code
@@ -50,9 +58,11 @@ lint: $(READY) ## Lint, layers and spelling
 types: $(READY) ## Check the types
 	@$(BIN)/mypy
 
-generate: $(READY) ## Make the generated files again: crds/, docs/cli.md
+generate: $(READY) ## Make the generated files again: crds/, docs/cli.md, and the chart's
 	@$(BIN)/keep-operator crds print --output-dir crds
 	@$(BIN)/python -m keep_operator.plugin.reference > docs/cli.md
+	@$(BIN)/python charts/generate.py
+	@PYTHONPATH=tests $(BIN)/python -m contract.chart.combinations
 
 verify: $(READY) ## Fail when a generated file is not current
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
@@ -60,6 +70,13 @@ verify: $(READY) ## Fail when a generated file is not current
 lock: $(READY) ## Resolve the dependencies anew into requirements.lock (hashes, no index)
 	@$(BIN)/uv pip compile pyproject.toml --extra admin --extra sandbox --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-header --upgrade --quiet -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements-image.lock
+
+image: $(READY) ## Build the image with Docker or buildah: make image IMAGE=registry.example.com/keep-operator
+	@[ -n "$(BUILDER)" ] || { echo "make image needs Docker, or buildah: apt-get install buildah"; exit 1; }
+	@rm -rf dist && $(BIN)/python -m hatchling build -t wheel -d dist > /dev/null
+	@$(BUILDER) build $(BUILD_ARGS) --tag $(IMAGE):$$($(BIN)/python -c 'import keep_operator; print(keep_operator.__version__)') .
 
 clean: ## Stop the sandbox and remove what was made here (the caches under ~/.cache stay)
 	@[ ! -x $(BIN)/keep-operator ] || $(BIN)/keep-operator sandbox reset --yes
@@ -75,4 +92,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help run test check soak bench fmt lint types generate verify lock clean
+.PHONY: help run test check e2e-kind soak bench fmt lint types generate verify lock image clean

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import databases
+from e2e import accounts
 from e2e.cluster import Database, Kube, tenant
+from e2e.keep import keep  # noqa: F401 -- a fixture
 from e2e.operators import Operator
 from keep_operator.__main__ import NESTING_LIMIT
 from keep_operator.cli import crds
-from keep_operator.cluster import access
 from keep_operator.sandbox import display, tools
 from keep_operator.sandbox.instance import Sandbox
 from keep_operator.sandbox.options import Options
@@ -27,27 +28,33 @@ Operate = Callable[..., Operator]
 CEL_SINCE, POLICIES_SINCE = (1, 25), (1, 30)
 
 
+def options_for(folder: Path) -> Options:
+    """A sandbox of the tests' own, of kind if that is asked for; never the cluster of somebody's context."""
+    cluster = "kind" if os.environ.get("CLUSTER") == "kind" else ""
+    return Options(folder=folder, cluster=cluster, assets=os.environ.get("KUBEBUILDER_ASSETS", ""))
+
+
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Cluster and database of this run; started once, and gone with the run whatever happens to it."""
-    box = Sandbox(Options(folder=tmp_path_factory.mktemp("sandbox"), assets=os.environ.get("KUBEBUILDER_ASSETS", "")))
+    box = Sandbox(options_for(tmp_path_factory.mktemp("sandbox")))
     with display.opened(sys.__stderr__) as shown, box.attended(shown):
         yield box
 
 
 @pytest.fixture(scope="session")
 def kube(sandbox: Sandbox) -> Kube:
-    """The cluster as its administrator sees it, with our definitions served and the operator's rights granted."""
+    """The cluster as its administrator sees it, with our definitions served.
+
+    From now on the sandbox's kubeconfigs `operator` and `console` are those of the chart's service accounts.
+    """
     folder = tools.ready()
     assert folder is not None, "the sandbox has fetched kubectl"
     kube = Kube(sandbox.kubeconfig(), folder)
     crds.apply(kube.server, timedelta(seconds=60), lambda line: None)
-    manifests = [access.cluster_role(), access.binding("keep-operator"), *access.own_roles("keep-operator", "default")]
-    for manifest in manifests:
-        where = "namespaces/default/" if "namespace" in manifest["metadata"] else ""
-        plural = f"{manifest['kind'].lower()}s"
-        status, answer = kube.send("POST", f"/apis/rbac.authorization.k8s.io/v1/{where}{plural}", manifest)
-        assert status in (201, 409), answer
+    accounts.grant(kube)
+    accounts.kubeconfig(kube, accounts.OPERATOR, sandbox.kubeconfig("operator"))
+    accounts.kubeconfig(kube, accounts.CONSOLE, sandbox.kubeconfig("console"))
     return kube
 
 

@@ -29,7 +29,10 @@ NEW: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it."""
+    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it.
+
+    ``left``: an object that had the Workflow's name before owns it.
+    """
 
     name: str
     uid: str
@@ -42,6 +45,7 @@ class Image:
     status: Mapping[str, Any]
     true: bool = True
     owned: bool = True
+    left: bool = False
     spared: bool = False
     namespace: str = ""
 
@@ -60,8 +64,9 @@ class CreateImage:
 
 @dataclass(frozen=True, slots=True)
 class DeleteImage:
-    """An object goes; ``wrong``: because it does not agree with its row, which a person should know."""
+    """An object goes; ``wrong``: because it does not agree with its row, which a person should know. None: with its row."""
 
+    lineage: Lineage | None
     image: Image
     wrong: bool
 
@@ -123,9 +128,9 @@ def due(
     for image in images:
         row = lineage.get(image.number)
         if row is None or not _agrees(workflow, lineage, image, row) or image.number in shown:
-            deleted.append(DeleteImage(image, wrong=True))
+            deleted.append(DeleteImage(lineage, image, wrong=not image.left))
         elif image.number not in wanted:
-            deleted.append(DeleteImage(image, wrong=False))
+            deleted.append(DeleteImage(lineage, image, wrong=False))
         else:
             shown.add(image.number)
             patched += told.news(image, row)
@@ -176,6 +181,7 @@ class _Teller:
             "firstActiveAt": _time(revision.first_active_at),
             "lastActiveAt": _time(revision.last_active_at),
             "tags": list(revision.tags) or None,
+            "diffSummary": revision.diff_summary,
         }
         kept = {key: value for key, value in before.items() if key not in fields}
         old = before.get("conditions") or ()

@@ -48,7 +48,7 @@ DONE: Final = {
     "Archive": "Archived",
 }
 # Actions that write no row.
-IN_THE_CLUSTER: Final = frozenset({"SetMetadata", "CreateImage", "DeleteImage", "PatchImage"})
+IN_THE_CLUSTER: Final = frozenset({"SetMetadata", "Tell", "CreateImage", "DeleteImage", "PatchImage"})
 # What sums up how far an object has come; a decision is handled, and that is all.
 READY: Final = "Ready"
 HANDLED: Final = "Handled"
@@ -88,6 +88,13 @@ class SetMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """This status shall be there before the actions that follow; they do not depend on it."""
+
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan(Generic[A]):
     """Either ``actions`` in order, or the ``status`` to report (None: leave it as it is).
 
@@ -95,7 +102,7 @@ class Plan(Generic[A]):
     once the actions are done: both are for what no watch would tell.
     """
 
-    actions: tuple[A | SetMetadata, ...] = ()
+    actions: tuple[A | SetMetadata | Tell, ...] = ()
     status: Mapping[str, Any] | None = None
     wake_in: timedelta | None = None
     wakes: tuple[Key, ...] = ()

@@ -1,6 +1,7 @@
 """kopf as an informer: its settings with their reasons, how it signs in, and how it is run inside our process."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -108,6 +109,8 @@ async def run(
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=await connection.open_session(answered))
 
     scope: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
+    # A name among peers, of which there are none; kopf would ask for the user's, and in an image the user has none.
+    scope["identity"] = socket.gethostname()
     # Not `kopf.operator`: when a watch fails that one waits for all younger tasks, cancels them, ours too, and only then
     # tells why, if it gets so far.
     older = asyncio.all_tasks()

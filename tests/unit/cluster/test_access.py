@@ -48,6 +48,33 @@ def test_secrets_of_some_namespaces_only() -> None:
     assert access.secret_roles("operator", []) == []
 
 
+def test_some_namespaces_only() -> None:
+    """With watched namespaces nothing in the cluster-wide role is about objects in a namespace; together it is the same."""
+    narrow = access.cluster_role((), ["a"])
+    assert {right[1] for right in granted(narrow)} == {
+        "tenants",
+        "tenants/status",
+        "tenants/finalizers",
+        "namespaces",
+        "customresourcedefinitions",
+        "selfsubjectaccessreviews",
+    }
+    roles = access.watched_roles("operator", ["b", "a", "a"])
+    assert [(m["kind"], m["metadata"]["namespace"]) for m in roles] == [
+        ("Role", "a"),
+        ("RoleBinding", "a"),
+        ("Role", "b"),
+        ("RoleBinding", "b"),
+        ("Role", "default"),
+        ("RoleBinding", "default"),
+    ]
+    together = granted(narrow, roles[0], access.secret_roles("operator", ["a"])[0])
+    assert together == granted(access.cluster_role())
+    assert granted(roles[4]) == {("", "events", "create"), ("", "events", "patch")}
+    assert access.watched_roles("operator", []) == []
+    assert granted(access.console_role(["a"])) < granted(access.console_role())
+
+
 def test_a_user_or_a_service_account_gets_the_role() -> None:
     """The sandbox binds a user, the chart a service account."""
     user = access.binding("keep-operator")
@@ -79,3 +106,11 @@ def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
     listed = {(rule.target, verb, namespace) for rule, verb, namespace in access.needed("here", ["b", "a"])}
     assert {("secrets", "list", "a"), ("secrets", "list", "b"), ("tenants", "list", "")} <= listed
     assert ("secrets", "list", "") not in listed
+    watched = {(rule.target, verb, namespace) for rule, verb, namespace in access.needed("here", (), ["a"])}
+    assert {("secrets", "list", "a"), ("providers", "list", "a"), ("tenants", "list", "")} <= watched
+    assert {namespace for target, _, namespace in watched if target == "events"} == {"a", "default"}
+    assert {target for target, _, namespace in watched if not namespace and "tenants" not in target} == {
+        "namespaces",
+        "customresourcedefinitions",
+        "selfsubjectaccessreviews",
+    }

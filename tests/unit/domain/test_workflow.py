@@ -157,6 +157,9 @@ def test_a_revision_knows_where_it_came_from() -> None:
     made.settle()
     third = made.lineage.latest
     assert third is not None and third.change_note == "Another query"
+    first, *later = made.lineage.revisions
+    assert first.diff_summary is None
+    assert all("steps.look" in (each.diff_summary or "") for each in later)
 
 
 def test_an_invalid_definition_is_recorded_and_never_active() -> None:
