@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from charts import ROOT
-from e2e.cluster import Kube, eventually
+from e2e.cluster import Kube
 from e2e.node.spec import Image, Pod, Unresolved, image_of
 from manifests import Json
 
@@ -41,7 +41,7 @@ POLL_S: Final = 0.25
 # Between two attempts at a pod whose parts are not all there, and the longest pause before a restart, in seconds.
 RETRY_S, LONGEST_PAUSE_S = 1.0, 300.0
 # How long a rollout may take on a busy machine, and a command that is run beside a container, in seconds.
-ROLLOUT_S: Final = 120.0
+ROLLOUT_S: Final = 110
 PATIENCE_S: Final = 120
 # What of the machine is seen in a container, besides the project.
 SHOWN: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/dev")
@@ -144,15 +144,13 @@ class Node:
         ]
 
     def await_rollout(self, namespace: str, *deployments: str) -> None:
-        """Returns when the pods of Deployments are as wanted, all of them, and ready."""
+        """Returns when the pods of Deployments are as wanted, all of them, and ready; a failure tells what they wait for."""
         for name in deployments:
-            path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
-
-            def seen(path: str = path) -> tuple[bool, list[Json]]:
+            wait = (f"deployment/{name}", f"--namespace={namespace}", f"--timeout={ROLLOUT_S}s")
+            told = self.kube.kubectl("rollout", "status", *wait, check=False)
+            if "successfully rolled out" not in told:
                 pods = self.kube.send("GET", f"/api/v1/namespaces/{namespace}/pods")[1]["items"]
-                return _rolled_out(self.kube.send("GET", path)[1]), [pod.get("status", {}) for pod in pods]
-
-            eventually(seen, lambda both: both[0], f"the rollout of {name}", ROLLOUT_S)
+                raise AssertionError(f"{told}; the pods: {[pod.get('status', {}) for pod in pods]}")
 
     def run_beside(self, running: Running, *command: str) -> tuple[int, str]:
         """Exit code and output of a command with the environment, files and rights of a pod's container, as by `kubectl exec`."""
@@ -425,10 +423,3 @@ def _way(at: Address, to: Address) -> dict[str, Any]:
 
 def _path(raw: Json) -> str:
     return f"/api/v1/namespaces/{raw['metadata']['namespace']}/pods/{raw['metadata']['name']}"
-
-
-def _rolled_out(deployment: Json) -> bool:
-    """As `kubectl rollout status` has it."""
-    status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
-    counts = [status.get(name, 0) for name in ("updatedReplicas", "availableReplicas", "replicas")]
-    return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == [wanted] * 3
