@@ -60,6 +60,11 @@ class Helm:
         """The objects of the release, sorted by kind and name; nobody is to change them."""
         return _rendered(self, json.dumps(values or {}), kubernetes, chart, namespace)
 
+    def notes(self, values: Json | None = None, release: str = RELEASE) -> str:
+        """What an installation on a current server tells in the end; none is done, and no cluster asked."""
+        asked = ("install", release, str(CHART), f"--namespace={NAMESPACE}", "--dry-run=client")
+        return Helm(self.program, Path(os.devnull)).do(*asked, values=values or {}).partition("\nNOTES:\n")[2]
+
     def refusal(self, values: Json) -> str:
         """Why the values are refused."""
         done = self.run("template", RELEASE, str(CHART), values=values)

@@ -225,3 +225,15 @@ def test_all_objects_are_of_the_release() -> None:
             assert labels["app.kubernetes.io/instance"] == RELEASE
             assert labels["app.kubernetes.io/managed-by"] == "Helm"
             assert labels.items() >= values.get("labels", {}).items()
+
+
+def test_the_notes_say_what_is_still_to_be_done() -> None:
+    """Whoever reads nothing else knows which Secrets are waited for, and what is unlike the guide."""
+    told = helm().notes()
+    assert "keep-operator-database, key url" in told
+    assert "keep-operator-encryption-key, key key" in told
+    for other in ("FOR DEVELOPMENT ONLY", "does not have", "KEEP_OPERATOR_API_SERVICE", "for trials", "crds.install"):
+        assert other not in told, "nothing is missing here"
+    assert "@keep-operator-postgresql:5432/keep_operator" in helm().notes(COMBINATIONS["trial"])
+    assert "export KEEP_OPERATOR_API_SERVICE=keep-operator/mine-keep-operator-console" in helm().notes(release="mine")
+    assert "keep-operator crds apply" in helm().notes(COMBINATIONS["little"])
