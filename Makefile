@@ -12,7 +12,7 @@ REAL   := tests/component tests/integration tests/e2e
 ARGS   ?=
 IMAGE  ?= keep-operator
 # What builds it, and more arguments for that: --build-arg BASE=..., say.
-BUILDER    ?= $(firstword $(notdir $(shell command -v docker || command -v buildah)))
+BUILDER    ?= $(shell docker info > /dev/null 2>&1 && echo docker || command -v buildah)
 BUILD_ARGS ?=
 
 help: ## Say what each target does
@@ -34,6 +34,10 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/lint-imports > .lint-imports.out || { cat .lint-imports.out; exit 1; }; rm -f .lint-imports.out
 	@$(BIN)/codespell
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
+
+e2e-kind: $(READY) ## The e2e suite on a cluster of kind, and the image in real pods; needs Docker and kind
+	@CLUSTER=kind $(BIN)/keep-operator sandbox prepare
+	@CLUSTER=kind $(BIN)/python -m pytest tests/e2e $(ARGS)
 
 soak: $(READY) ## The tests with long windows, at full length (more than two hours)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py $(ARGS)
@@ -88,4 +92,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help run test check soak bench fmt lint types generate verify lock image clean
+.PHONY: help run test check e2e-kind soak bench fmt lint types generate verify lock image clean

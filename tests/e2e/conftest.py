@@ -27,10 +27,16 @@ Operate = Callable[..., Operator]
 CEL_SINCE, POLICIES_SINCE = (1, 25), (1, 30)
 
 
+def options_for(folder: Path) -> Options:
+    """A sandbox of the tests' own, of kind if that is asked for; never the cluster of somebody's context."""
+    cluster = "kind" if os.environ.get("CLUSTER") == "kind" else ""
+    return Options(folder=folder, cluster=cluster, assets=os.environ.get("KUBEBUILDER_ASSETS", ""))
+
+
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Cluster and database of this run; started once, and gone with the run whatever happens to it."""
-    box = Sandbox(Options(folder=tmp_path_factory.mktemp("sandbox"), assets=os.environ.get("KUBEBUILDER_ASSETS", "")))
+    box = Sandbox(options_for(tmp_path_factory.mktemp("sandbox")))
     with display.opened(sys.__stderr__) as shown, box.attended(shown):
         yield box
 

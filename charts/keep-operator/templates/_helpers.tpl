@@ -82,15 +82,6 @@ app.kubernetes.io/part-of: keep-operator
 
 {{/* Where the control database is. Takes root, part. */}}
 {{- define "keep-operator.database" -}}
-{{- if .root.Values.postgresql.enabled -}}
-- name: KEEP_OPERATOR_DATABASE_URL
-  value: postgresql://keep_operator@{{ include "keep-operator.name" (dict "root" .root "part" "postgresql") }}:5432/keep_operator
-- name: PGPASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ .root.Values.postgresql.secret.name }}
-      key: {{ .root.Values.postgresql.secret.key }}
-{{- else -}}
 {{- $own := dict -}}
 {{- if eq .part "console" }}{{ $own = .root.Values.console.database.secret }}{{ end -}}
 {{- $secret := ternary $own .root.Values.database.secret (not (empty $own.name)) -}}
@@ -99,7 +90,6 @@ app.kubernetes.io/part-of: keep-operator
     secretKeyRef:
       name: {{ $secret.name }}
       key: {{ $secret.key }}
-{{- end -}}
 {{- end -}}
 
 {{/* What a pod of ours has besides its containers. Takes root, part, values (of the part). */}}

@@ -60,10 +60,17 @@ def choose(
     """
     if cluster == "current":
         return Current()
+    if cluster == "kind":
+        if which("kind") and (docker_answers or _docker_answers)():
+            return Kind()
+        raise Refused(
+            "SandboxSettingInvalid",
+            "CLUSTER is kind, and there is no kind on PATH or no Docker engine answers: install both, or unset it",
+        )
     if cluster:
         raise Refused(
             "SandboxSettingInvalid",
-            f"CLUSTER is {cluster!r}: set it to `current` to use the cluster of your current context, "
+            f"CLUSTER is {cluster!r}: set it to `current` to use the cluster of your current context, to `kind` for one of kind, "
             "or leave it unset to get a sandbox of your own",
         )
     if assets:

@@ -8,16 +8,16 @@ import pytest
 
 from charts import CHART, NAMESPACE, RELEASE, Helm, Json, helm
 from e2e.cluster import Kube, eventually
+from e2e.conftest import options_for
 from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, OURS
 from keep_operator.sandbox import display, tools
 from keep_operator.sandbox.instance import Sandbox
-from keep_operator.sandbox.options import Options
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Cluster and database of these tests; the definitions of the other tests would be in Helm's way."""
-    box = Sandbox(Options(folder=tmp_path_factory.mktemp("sandbox-of-the-chart")))
+    box = Sandbox(options_for(tmp_path_factory.mktemp("sandbox-of-the-chart")))
     with display.opened() as shown, box.attended(shown):
         yield box
 

@@ -33,6 +33,16 @@ def test_a_misspelt_cluster_is_refused_with_what_can_be_said_instead() -> None:
         source.choose("curent", "", which=installed())
 
 
+def test_kind_is_taken_where_it_is_asked_for_or_its_lack_is_told(tmp_path: Path) -> None:
+    """`make e2e-kind` never runs on anything else and calls it kind."""
+    folder = assets(tmp_path, *SERVERS)
+    assert source.choose("kind", folder, which=installed("kind"), docker_answers=lambda: True) == source.Kind()
+    with pytest.raises(Refused, match="no kind on PATH or no Docker engine answers"):
+        source.choose("kind", folder, which=installed(), docker_answers=lambda: True)
+    with pytest.raises(Refused, match="no kind on PATH or no Docker engine answers"):
+        source.choose("kind", folder, which=installed("kind"), docker_answers=lambda: False)
+
+
 def test_named_programs_win_over_installed_ones(tmp_path: Path) -> None:
     """KUBEBUILDER_ASSETS is what a developer has set on purpose."""
     found = source.choose("", assets(tmp_path, *SERVERS), which=installed(*SERVERS))
