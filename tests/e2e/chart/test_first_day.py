@@ -17,7 +17,7 @@ from e2e.cluster import Database, Json, Kube, credential, eventually, provider, 
 from e2e.keep import Keep
 from e2e.node.node import Node
 from e2e.node.running import Running
-from keep_operator.resources.kinds import LEASES, NAMESPACES, WORKFLOW_REVISIONS
+from keep_operator.resources.kinds import LEASES, NAMESPACES, OURS, WORKFLOW_REVISIONS
 from keep_operator.sandbox.instance import Sandbox
 from manifests import definition, workflow
 
@@ -67,12 +67,12 @@ def waiting(kube: Kube) -> set[tuple[str, str]]:
     return {(state["waiting"]["reason"], state["waiting"]["message"]) for state in states if "waiting" in state}
 
 
-def installed(kube: Kube, node: Node, database: Database) -> Helm:
+def installed(kube: Kube, node: Node, database: Database, values: Json | None = None) -> Helm:
     """The Helm that has installed the chart as the guide has it; its pods are ready."""
     installer = Helm(helm().program, kube.kubeconfig)
     kube.send("POST", NAMESPACES.path(), {"metadata": {"name": NAMESPACE}})
     give_secrets(kube, database)
-    install(installer)
+    install(installer, values=values)
     node.await_rollout(NAMESPACE, RELEASE, CONSOLE)
     return installer
 
@@ -151,3 +151,17 @@ def test_new_pods_in_place_of_old_ones(bare: Kube, node: Node, database: Databas
         assert running.container is not None, running.pod.name
         assert running.container.process.returncode == 0, running.log[-5000:]
         assert "Traceback" not in running.log, running.log[-5000:]
+
+
+def test_the_purge_takes_everything_along(bare: Kube, node: Node, database: Database, namespace: str) -> None:
+    """Who has asked for it has nothing left after `helm uninstall`: no object, no record of a Provider, nothing that hangs."""
+    installer = installed(bare, node, database, {"uninstall": {"purge": True}})
+    things = tenant("team"), provider("vm", namespace, "team"), workflow("high-cpu", namespace, "team")
+    bare.create(*things)
+    bare.await_ready(*things)
+    installer.do("uninstall", RELEASE, f"--namespace={NAMESPACE}")
+    (purge,) = (running for running in node.pods.values() if running.pod.account == f"{RELEASE}-purge")
+    assert "No object of keep-operator.dev is left" in purge.log, purge.log
+    assert [thing.raw["metadata"]["name"] for resource in OURS for thing in bare.objects(resource)] == []
+    assert database.providers() == []
+    eventually(lambda: bare.send("GET", PODS)[1]["items"], lambda left: not left, "the end of the pods")
