@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import definitions, ready, workflows
+from bench import definitions, read_api, ready, workflows
 from bench.harness import staged
 
 OUT: Final = Path(__file__).parent / "out"
-MEASUREMENTS: Final = {"ready": ready, "workflows": workflows, "definitions": definitions}
+MEASUREMENTS: Final = {"ready": ready, "workflows": workflows, "definitions": definitions, "read_api": read_api}
 
 
 def main() -> None:
@@ -39,8 +39,11 @@ def main() -> None:
 
 
 async def _measure(given: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    if given.only == "definitions":
-        return definitions.measure(say)
+    match given.only:
+        case "definitions":
+            return definitions.measure(say)
+        case "read_api":
+            return await read_api.measure(say)
     async with staged() as stage:
         measure = workflows.measure if given.only == "workflows" else ready.measure
         return await measure(stage, given.objects, given.rounds, say)

@@ -50,9 +50,15 @@ class Helm:
         assert done.returncode == 0, f"helm {' '.join(args)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def render(self, values: Json | None = None, kubernetes: str = NEWEST, chart: Path = CHART) -> list[Json]:
+    def render(
+        self,
+        values: Json | None = None,
+        kubernetes: str = NEWEST,
+        chart: Path = CHART,
+        namespace: str = NAMESPACE,
+    ) -> list[Json]:
         """The objects of the release, sorted by kind and name; nobody is to change them."""
-        return _rendered(self, json.dumps(values or {}), kubernetes, chart)
+        return _rendered(self, json.dumps(values or {}), kubernetes, chart, namespace)
 
     def notes(self, values: Json | None = None, release: str = RELEASE) -> str:
         """What an installation on a current server tells in the end; none is done, and no cluster asked."""
@@ -74,8 +80,8 @@ def helm(package: tools.Package = tools.CURRENT) -> Helm:
 
 
 @cache
-def _rendered(program: Helm, values: str, kubernetes: str, chart: Path) -> list[Json]:
-    where = (f"--namespace={NAMESPACE}", f"--kube-version={kubernetes}")
+def _rendered(program: Helm, values: str, kubernetes: str, chart: Path, namespace: str) -> list[Json]:
+    where = (f"--namespace={namespace}", f"--kube-version={kubernetes}")
     text = program.do("template", RELEASE, str(chart), *where, values=json.loads(values))
     return sorted(filter(None, yaml.load_all(text, yaml.CSafeLoader)), key=_name)
 

@@ -82,6 +82,15 @@ def provider(
     )
 
 
+def in_argo_cd(manifest: Json, app: str = "app") -> Json:
+    """The same as Argo CD applies it, which tracks it by an annotation."""
+    metadata = manifest["metadata"]
+    group = manifest["apiVersion"].partition("/")[0]
+    tracking = f"{app}:{group}/{manifest['kind']}:{metadata.get('namespace', '')}/{metadata['name']}"
+    annotations = {**metadata.get("annotations", {}), "argocd.argoproj.io/tracking-id": tracking}
+    return manifest | {"metadata": metadata | {"annotations": annotations}}
+
+
 def definition(message: str = "hello", **more: object) -> Json:
     """What a workflow does: say something on a console, at which no Provider is needed."""
     console = {"type": "console", "with": {"message": message}}

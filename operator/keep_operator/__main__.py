@@ -26,6 +26,7 @@ class Commands(click.Group):
         "prune": "cli.records:prune",
         "recover": "cli.recover:recover",
         "sandbox": "sandbox.commands:sandbox",
+        "uninstall": "cli.uninstall:uninstall",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -94,6 +94,7 @@ def build(  # one argument for each thing that has a life of its own
         "cluster": cluster,
         "database": database,
         "resync": settings.resync_period,
+        "owner_references": settings.owner_references,
     }
     of_tenants: dict[str, Any] = {
         **common,
@@ -101,7 +102,8 @@ def build(  # one argument for each thing that has a life of its own
         "namespaces": settings.watch_namespaces,
     }
     credentials = SecretReader(cluster, secrets, vault, secrets_in)
-    workflows = Workflows(**of_tenants, definitions=Definitions(cluster, config_maps))
+    recorder = Recorder(cluster, instance=socket.gethostname(), clock=_now)
+    workflows = Workflows(**of_tenants, recorder=recorder, definitions=Definitions(cluster, config_maps))
     shell = Shell(
         {
             "Tenant": Tenants(**common, runtime=settings.runtime, clock=clock),
@@ -113,11 +115,12 @@ def build(  # one argument for each thing that has a life of its own
                 database=database,
                 workflows=workflows,
                 unverified=settings.decisions_unverified,
+                owner_references=settings.owner_references,
             ),
         },
         world=world,
         cluster=cluster,
-        recorder=Recorder(cluster, instance=socket.gethostname(), clock=_now),
+        recorder=recorder,
         now=_now,
         jitter=lambda: random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, keeps no secret
         force_after=timedelta(seconds=settings.force_delete_seconds),

@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.errors import Refused
 from keep_operator.resources.shapes import DNS_LABEL, parse_duration
 
@@ -124,6 +125,11 @@ class Settings(BaseModel):
         default="Refuse",
         description="What becomes of decisions for the privileged where the cluster cannot prove who made them: they are refused, "
         "or carried out and recorded as unverified.",
+    )
+    owner_references: OwnerReferences = Field(
+        default="ExceptArgoCD",
+        description="Which objects get their Tenant as owner (a decision its Workflow): all but those that Argo CD tracks, since it "
+        "does not prune what has an owner; or `Always`.",
     )
     lease_seconds: int = Field(
         default=10,

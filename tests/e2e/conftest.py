@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import databases
+from e2e import accounts
 from e2e.cluster import Database, Kube, tenant
+from e2e.keep import keep  # noqa: F401 -- a fixture
 from e2e.operators import Operator
 from keep_operator.__main__ import NESTING_LIMIT
 from keep_operator.cli import crds
-from keep_operator.cluster import access
 from keep_operator.sandbox import display, tools
 from keep_operator.sandbox.instance import Sandbox
 from keep_operator.sandbox.options import Options
@@ -43,17 +44,17 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def kube(sandbox: Sandbox) -> Kube:
-    """The cluster as its administrator sees it, with our definitions served and the operator's rights granted."""
+    """The cluster as its administrator sees it, with our definitions served.
+
+    From now on the sandbox's kubeconfigs `operator` and `console` are those of the chart's service accounts.
+    """
     folder = tools.ready()
     assert folder is not None, "the sandbox has fetched kubectl"
     kube = Kube(sandbox.kubeconfig(), folder)
     crds.apply(kube.server, timedelta(seconds=60), lambda line: None)
-    manifests = [access.cluster_role(), access.binding("keep-operator"), *access.own_roles("keep-operator", "default")]
-    for manifest in manifests:
-        where = "namespaces/default/" if "namespace" in manifest["metadata"] else ""
-        plural = f"{manifest['kind'].lower()}s"
-        status, answer = kube.send("POST", f"/apis/rbac.authorization.k8s.io/v1/{where}{plural}", manifest)
-        assert status in (201, 409), answer
+    accounts.grant(kube)
+    accounts.kubeconfig(kube, accounts.OPERATOR, sandbox.kubeconfig("operator"))
+    accounts.kubeconfig(kube, accounts.CONSOLE, sandbox.kubeconfig("console"))
     return kube
 
 

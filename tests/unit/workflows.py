@@ -8,21 +8,22 @@ from functools import cache
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from keep_operator.domain import decision, desired, history, planning, workflow
+from keep_operator.domain import decision, desired, history, planning, rollback_to, workflow
 from keep_operator.domain.conditions import Truth
-from keep_operator.domain.decision import Handled, Verdict
+from keep_operator.domain.decision import Handle, Handled, Verdict
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Deployment, Flaw, Lineage, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.release import Activate, EndHold
+from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
 from keep_operator.domain.workflow import Observed
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.kinds import Key
-from keep_operator.resources.objects import Object
+from keep_operator.resources.objects import ROLLBACK_TO, Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
 from unit.builders import tenant_sight
@@ -71,6 +72,7 @@ class World:
     now: datetime = START
     uid: int = 1
     generation: int = 1
+    annotations: dict[str, str] = field(default_factory=dict)
     metadata: SetMetadata = field(default_factory=lambda: SetMetadata((), ()))
     status: Mapping[str, Any] = field(default_factory=dict)
     deleted_at: datetime | None = None
@@ -98,7 +100,7 @@ class World:
             deleted_at=self.deleted_at,
             finalizers=self.metadata.finalizers,
             owners=self.metadata.owners,
-            annotations={},
+            annotations=self.annotations,
             spec=self.spec,
             status=self.status,
         )
@@ -142,25 +144,34 @@ class World:
             previous_content=None if own is None or latest is None else self.contents[own.id, latest.number],
             author=ANN,
             source={"tool": "kubectl"},
+            asked=self._asked(),
             done=self.done,
+            new_id=UUID(int=len(self.rows) + 1),
         )
+
+    def _asked(self) -> Asked | None:
+        value = self.annotations.get(ROLLBACK_TO)
+        if not value or value == self.status.get("lastHandledAction"):
+            return None
+        return Asked(value, self.handled.get(rollback_to.request_id(value)))
 
     def plan(self) -> Plan[Any]:
         """What the rules say now."""
         return workflow.plan(self.observe(), self.now)
 
     def reconcile(self, *, crash_after: int | None = None, looks: int = 8) -> Plan[Any]:
-        """As the shell does it; ``crash_after`` so many actions the process dies, before it has reported anything."""
+        """As the shell does it; ``crash_after`` so many steps the process dies, before it has reported anything."""
         self.done = None
         for _ in range(0 if self.gone else looks):
             plan = self.plan()
-            for action in plan.actions:
+            for step in planning.steps(plan.actions):
                 if crash_after is not None and crash_after <= 0:
                     return plan
                 crash_after = None if crash_after is None else crash_after - 1
-                self.apply(action)
-                name = type(action).__name__
-                self.done = name if name in planning.DONE else self.done
+                for action in step:
+                    self.apply(action)
+                    name = type(action).__name__
+                    self.done = name if name in planning.DONE else self.done
             if self.gone or not plan.actions:
                 self._report(plan)
                 return plan
@@ -210,12 +221,15 @@ class World:
         met = workflow.situation(self.observe(), self.handled.get(spec.request_id))
         assert met is not None
         verdict = decision.judge(spec, met, self.now)
+        self._carry_out(met.lineage.id, spec, verdict)
+        return verdict
+
+    def _carry_out(self, lineage: UUID, spec: WorkflowDecisionSpec, verdict: Verdict) -> None:
         for effect in verdict.effects:
-            self._affect(met.lineage.id, effect)
+            self._affect(lineage, effect)
         self.handled.setdefault(
             spec.request_id, Handled(spec.request_id, spec.action, verdict.outcome, verdict.message, self.now)
         )
-        return verdict
 
     def _affect(self, lineage: UUID, effect: decision.Effect) -> None:
         row = self.rows[lineage]
@@ -264,10 +278,9 @@ class World:
             case SetMetadata():
                 self.metadata = action
                 self.gone = self.deleted_at is not None and not action.finalizers
-            case workflow.Insert(tenant_id, declared, owner):
-                row = Lineage(UUID(int=len(self.rows) + 1), tenant_id, declared.external_name, owner)
+            case workflow.Insert(row):
                 self.rows[row.id] = row
-                self._write(row, **_fields(declared))
+                self._write(row)
             case workflow.Update(row, declared) | workflow.Correct(row, declared):
                 self._write(row, **_fields(declared))
             case workflow.HandOver(row, to):
@@ -282,11 +295,14 @@ class World:
                 self._insert(row, revision, content)
             case EndHold(row):
                 self._write(row, hold=None)
+            case Handle():
+                self._carry_out(action.lineage.id, action.decision, action.verdict)
             case Activate():
                 self._activate(action)
             case workflow.Archive(row, numbers):
                 self._change(row.id, lambda each: each.number in numbers, archived_at=self.now)
-            case CreateImage(row, revision, name, labels):
+            case CreateImage(row, revision, name, labels, status, content):
+                assert content in (None, self.contents[row.id, revision.number])
                 if name in self.images:
                     raise Refused(name)
                 self.images[name] = Image(
@@ -298,9 +314,9 @@ class World:
                     number=revision.number,
                     content_hash=revision.content_hash,
                     labels=dict(labels),
-                    status={},
+                    status=status,
                 )
-            case DeleteImage(image):
+            case DeleteImage(_, image):
                 self.images.pop(image.name, None)
             case PatchImage(image, labels, status):
                 kept = {key: value for key, value in {**image.labels, **labels}.items() if value is not None}

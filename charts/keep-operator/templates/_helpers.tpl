@@ -96,6 +96,8 @@ app.kubernetes.io/part-of: keep-operator
 {{- define "keep-operator.pod" -}}
 serviceAccountName: {{ include "keep-operator.account" . }}
 automountServiceAccountToken: true
+{{- /* Else the Service `keep-operator-console` would give each pod a variable with the name of a setting. */}}
+enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}

@@ -7,7 +7,7 @@ operator will see. It changes nothing.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,8 @@ from keep_operator import settings
 from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import KeepOperatorError
-from keep_operator.resources import crds
-from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, GROUP, TENANTS
+from keep_operator.resources import crds, provenance
+from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, GROUP, PROVIDERS, TENANTS, WORKFLOWS
 from keep_operator.settings import Settings
 from keep_operator.store import engine as database
 from keep_operator.store import schema
@@ -32,6 +32,8 @@ SKEW_LIMIT: Final = timedelta(seconds=5)
 # Kubernetes minor versions from which the parts exist that the operator leans on (docs/architecture.md).
 CEL_SINCE: Final = 25
 POLICIES_SINCE: Final = 30
+# What people declare.
+DECLARED: Final = (TENANTS, PROVIDERS, WORKFLOWS)
 _SESSION: Final = "SELECT now(), current_setting('TimeZone') AS time_zone, current_setting('server_version') AS version"
 
 
@@ -127,6 +129,10 @@ async def examine() -> AsyncIterator[Check]:
         async for check in _rights(cluster, given, link.namespace):
             yield check
         async for check in _default_tenant(cluster, given):
+            yield check
+        async for check in release_checks(cluster):
+            yield check
+        async for check in _argo_cd(cluster, given):
             yield check
 
 
@@ -234,6 +240,64 @@ async def _default_tenant(cluster: Cluster, given: Settings) -> AsyncIterator[Ch
         yield warn(
             "tenant", f"the default tenant {given.default_tenant} does not exist yet", "operate makes it at its start"
         )
+
+
+async def release_checks(cluster: Cluster) -> AsyncIterator[Check]:
+    """Whether one Helm release holds both the kinds, and so the operator, and objects of users (A-GO-7)."""
+    try:
+        definitions = [
+            await cluster.get(CUSTOM_RESOURCE_DEFINITIONS, None, f"{each.plural}.{GROUP}") for each in DECLARED
+        ]
+        own = {release for each in definitions if each and (release := _release_of(each))}
+        listings = {each: await cluster.list(each, metadata_only=True) for each in DECLARED} if own else {}
+    except KeepOperatorError:
+        return  # the CRD or the right is missing, which has been said
+    inside = [
+        f"{resource.kind} {'/'.join(filter(None, (item['metadata'].get('namespace'), item['metadata']['name'])))}"
+        for resource, listing in listings.items()
+        for item in listing.items
+        if _release_of(item) in own
+    ]
+    if inside:
+        more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+        yield warn(
+            "release",
+            f"{', '.join(sorted(own))} holds the operator and objects of users: {', '.join(inside[:3])}{more}",
+            "move them to a release of their own: `helm uninstall` would take the operator away before it can clean up after them",
+        )
+    elif own:
+        yield ok("release", f"{', '.join(sorted(own))} holds no object of users")
+
+
+def _release_of(raw: Mapping[str, Any]) -> str | None:
+    """The Helm release that an object is part of, as Helm notes it."""
+    annotations = raw["metadata"].get("annotations") or {}
+    name = annotations.get("meta.helm.sh/release-name")
+    return None if name is None else f"{annotations.get('meta.helm.sh/release-namespace', '')}/{name}"
+
+
+async def _argo_cd(cluster: Cluster, given: Settings) -> AsyncIterator[Check]:
+    """Whether what Argo CD tracks can be pruned by it (A-GO-9)."""
+    found: list[str] = []
+    for resource in (PROVIDERS, WORKFLOWS):
+        for namespace in given.watch_namespaces or (None,):
+            try:
+                listing = await cluster.list(resource, namespace)
+            except KeepOperatorError:
+                return  # the CRD or the right is missing, which has been said
+            tracked = (item["metadata"] for item in listing.items if provenance.in_argo_cd(item["metadata"]))
+            found += [f"{resource.kind} {each['namespace']}/{each['name']}" for each in tracked]
+    if not found:
+        return
+    count = f"{len(found)} object{'' if len(found) == 1 else 's'} in Argo CD"
+    if given.owner_references == "Always":
+        yield warn(
+            "Argo CD",
+            f"{count} would have an owner, and is not pruned then: {', '.join(sorted(found)[:3])}{' …' if len(found) > 3 else ''}",
+            "set KEEP_OPERATOR_OWNER_REFERENCES=ExceptArgoCD, or delete by hand what is taken out of Git",
+        )
+    else:
+        yield ok("Argo CD", f"{count} without an owner, so that it can be pruned")
 
 
 def _clock(whose: str, at: datetime) -> Check:

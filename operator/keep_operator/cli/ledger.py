@@ -3,7 +3,6 @@
 import json
 import re
 from datetime import UTC
-from typing import Any
 
 import click
 
@@ -69,7 +68,7 @@ def verify(tenant: str | None, heads: tuple[str, ...]) -> None:
 )
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def show(tenant: str | None, name: str | None, limit: int, output: str) -> None:
-    """Show the newest entries, the oldest of them first."""
+    """Show the newest entries, the oldest of them first; in JSON each is as the read API and `kubectl keep` have it."""
     key = None if name is None else _key(name)
 
     async def work(engine: Engine) -> None:
@@ -77,7 +76,7 @@ def show(tenant: str | None, name: str | None, limit: int, output: str) -> None:
             found = await ledger.newest(conn, tenant, key, limit=limit)
         match output:
             case "json":
-                click.echo(json.dumps([_told(entry) for entry in found], indent=2))
+                click.echo(json.dumps([ledger.told(entry) for entry in found], indent=2))
             case _ if not found:
                 click.echo("The ledger has no such entry.")
             case _:
@@ -119,15 +118,3 @@ def _result(chain: Chain) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     at = entry.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return str(entry.id), at, entry.tenant_id, f"{entry.key.kind}/{entry.key.path}", entry.action, entry.actor
-
-
-def _told(entry: Entry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "at": entry.at.astimezone(UTC).isoformat(),
-        "tenantId": entry.tenant_id,
-        "object": {"kind": entry.key.kind, "namespace": entry.key.namespace, "name": entry.key.name, "uid": entry.uid},
-        "action": entry.action,
-        "actor": entry.actor,
-        "details": entry.details,
-    }

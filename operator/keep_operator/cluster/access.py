@@ -143,6 +143,23 @@ CONSOLE_RULES: Final = (
 )
 
 
+# What `keep-operator uninstall` needs: of a person, or of a job that a chart runs.
+UNINSTALL_RULES: Final = (
+    *(
+        Rule(
+            GROUP, kind, ("get", "list", "patch", "delete"), "every object goes; with `--orphan` without its finalizer"
+        )
+        for kind in ("tenants", "providers", "workflows")
+    ),
+    *(
+        Rule(GROUP, kind, ("get", "list", "delete"), "what no Workflow takes along goes too")
+        for kind in ("workflowrevisions", "workflowdecisions")
+    ),
+    Rule("coordination.k8s.io", "leases", ("get", "list"), "whether an operator leads"),
+    Rule("apiextensions.k8s.io", "customresourcedefinitions", ("get",), "whether a kind is defined at all"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
     """An account of a pod."""

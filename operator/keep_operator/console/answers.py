@@ -3,15 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from keep_operator.domain import conditions
 from keep_operator.domain.history import Deployment, Revision
 from keep_operator.store.history import Page
-from keep_operator.store.ledger import Entry
 
 Json = dict[str, Any]
 Item = TypeVar("Item")
@@ -63,6 +63,7 @@ def revision(each: Revision) -> Json:
         "parentNumber": each.parent_number,
         "sameContentAs": each.same_content_as,
         "changeNote": each.change_note,
+        "diffSummary": each.diff_summary,
         "author": None if each.author is None else {"username": each.author.username, "source": each.author.source},
         "tags": list(each.tags),
         "valid": each.valid,
@@ -87,22 +88,6 @@ def deployment(each: Deployment) -> Json:
     }
 
 
-def entry(each: Entry) -> Json:
-    """One line of the ledger."""
-    return {
-        "id": str(each.id),
-        "at": moment(each.at),
-        "tenant": each.tenant_id,
-        "kind": each.key.kind,
-        "namespace": each.key.namespace,
-        "name": each.key.name,
-        "uid": each.uid,
-        "action": str(each.action),
-        "actor": each.actor,
-        "details": dict(each.details),
-    }
-
-
 def moment(at: datetime | None) -> str | None:
     """A time as in objects, to the millisecond."""
-    return None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at is None else conditions.to_milliseconds(at)

@@ -16,7 +16,7 @@ from keep_operator.console.answers import Json
 from keep_operator.console.asked import PLACE, Parameters
 from keep_operator.console.room import Room
 from keep_operator.resources.kinds import TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Resource
-from keep_operator.store import history, revisions, tenants, workflows
+from keep_operator.store import history, ledger, revisions, tenants, workflows
 from keep_operator.store.history import NotAPage, Page
 
 Item = TypeVar("Item")
@@ -48,7 +48,7 @@ async def of_workflow(here: Room, request: Request) -> Response:
     given = room.parameters(request, *PLACE, *_PAGED, "only")
     match given.text("only"):
         case None:
-            return await _of_workflow(here, request, given, WORKFLOWS, history.timeline, answers.entry)
+            return await _of_workflow(here, request, given, WORKFLOWS, history.timeline, ledger.told)
         case "deployments":
             return await _of_workflow(here, request, given, WORKFLOWS, history.deployments, answers.deployment)
         case _:
@@ -75,7 +75,7 @@ async def of_tenant(here: Room, request: Request) -> Response:
         )
     async with here.look() as conn:
         found = await _page(history.entries_of_tenant(conn, tenant_id, after=after, limit=limit))
-    return answers.answer(request, answers.page(found, answers.entry))
+    return answers.answer(request, answers.page(found, ledger.told))
 
 
 async def _of_workflow(

@@ -6,7 +6,7 @@ A *finding* is what a look concluded about one condition. The kind's *living set
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -106,3 +106,8 @@ def since(old: Sequence[Mapping[str, Any]], kind: str) -> datetime | None:
 def rfc3339(at: datetime) -> str:
     """A time as the API has it: whole seconds in UTC with a Z, the only form that `metav1.Time` keeps."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def to_milliseconds(at: datetime) -> str:
+    """A time as the API has it where it keeps more than seconds, as `metav1.MicroTime` does."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

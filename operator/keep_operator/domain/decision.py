@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from keep_operator.domain import conditions, history, release
+from keep_operator.domain import conditions, history, release, tenancy
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.history import Cause, Hold, Lineage, Reference, Refusal, Revision
 from keep_operator.domain.planning import Plan, SetMetadata
@@ -372,7 +372,8 @@ class Observed:
 
     ``workflow_uid`` is that of the Workflow's object, ``looked_at`` says whether the Workflow has been looked at since its
     spec last changed. ``forbidden`` says why its author may not decide so (reasons Forbidden, ActorUnverified); None:
-    nothing against it. ``done`` names the last action of this very reconcile.
+    nothing against it. ``referenced``: its Workflow owns it, by reference. ``done`` names the last action of this very
+    reconcile.
     """
 
     object: Object[WorkflowDecisionSpec]
@@ -380,6 +381,7 @@ class Observed:
     forbidden: Finding | None = None
     workflow_uid: str | None = None
     looked_at: bool = True
+    referenced: bool = True
     done: str | None = None
 
 
@@ -420,6 +422,8 @@ def plan(seen: Observed, now: datetime) -> Plan[Action]:
     obj, met = seen.object, seen.met
     if obj.deleting:
         return Plan()
+    if (untied := tenancy.untied(obj, referenced=seen.referenced)) is not None:
+        return Plan(actions=(untied,))
     if is_handled(obj):
         return _plan_end(obj, now)
     if isinstance(obj.spec, Invalid):
@@ -471,6 +475,8 @@ def _plan_wait(seen: Observed, spec: WorkflowDecisionSpec, now: datetime) -> Pla
 def _owners_due(seen: Observed, spec: WorkflowDecisionSpec) -> tuple[Mapping[str, Any], ...] | None:
     """The owner references with one to the Workflow, so that a decision goes with it; None where that is so."""
     owners = seen.object.owners
+    if not seen.referenced:
+        return None
     if any(owner.get("uid") == seen.workflow_uid for owner in owners) or seen.workflow_uid is None:
         return None
     mine = {

@@ -64,8 +64,8 @@ class Revision:
     """One version without its content.
 
     ``first_active_at`` and ``last_active_at``: when it first became active, and when it last began or ended to be so;
-    None: never. ``rejected`` and ``denied`` are the reasons of those conditions. ``archived_at`` says that it has no
-    object any more, though its row stays (A-RET-3). ``tags`` are sorted.
+    None: never. ``diff_summary`` is against the revision before. ``rejected`` and ``denied`` are the reasons of those
+    conditions. ``archived_at`` says that it has no object any more, though its row stays (A-RET-3). ``tags`` are sorted.
     """
 
     number: int
@@ -78,6 +78,7 @@ class Revision:
     change_note: str | None = None
     author: Author | None = None
     created_from_generation: int = 0
+    diff_summary: str | None = None
     first_active_at: datetime | None = None
     last_active_at: datetime | None = None
     rejected: str | None = None

@@ -66,6 +66,7 @@ def of(obj: Object[Said], workflow: str, uid: str) -> Image:
     generation, and servers before 1.25 let it pass.
     """
     said = obj.spec if isinstance(obj.spec, Said) else _NOTHING
+    owners = [(owner.get("name"), owner.get("uid")) for owner in obj.owners if owner.get("kind") == WORKFLOWS.kind]
     return Image(
         name=obj.key.name,
         uid=obj.uid,
@@ -77,7 +78,8 @@ def of(obj: Object[Said], workflow: str, uid: str) -> Image:
         labels=obj.labels,
         status=obj.status,
         true=said.true and said.workflow == workflow and obj.generation == 1,
-        owned=any(owner.get("kind") == WORKFLOWS.kind and owner.get("uid") == uid for owner in obj.owners),
+        owned=any(owner == uid for _, owner in owners),
+        left=any(name == workflow and owner != uid for name, owner in owners),
         spared=obj.annotations.get(NO_COLLECTION, "false") != "false",
         namespace=obj.key.namespace,
     )

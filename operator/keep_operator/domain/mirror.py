@@ -23,12 +23,16 @@ _LABEL_HASH: Final = 16
 _TAG: Final = f"tag.{GROUP}/"
 # How many deployments the status shows; the database has all (A-HIS-5).
 HISTORY_LIMIT: Final = 10
-_PATCHED: Final = ("sameContentAs", "firstActiveAt", "lastActiveAt", "tags")
+# The generation of an object that has just been made.
+NEW: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it."""
+    """One WorkflowRevision as it is. ``true``: its content has the hash that it says; ``owned``: our Workflow owns it.
+
+    ``left``: an object that had the Workflow's name before owns it.
+    """
 
     name: str
     uid: str
@@ -41,24 +45,28 @@ class Image:
     status: Mapping[str, Any]
     true: bool = True
     owned: bool = True
+    left: bool = False
     spared: bool = False
     namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateImage:
-    """The object of a revision, with the content of its row."""
+    """The object of a revision, and what its status says then. ``content`` None: it is read from the row."""
 
     lineage: Lineage
     revision: Revision
     name: str
     labels: Mapping[str, str]
+    status: Mapping[str, Any]
+    content: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteImage:
-    """An object goes; ``wrong``: because it does not agree with its row, which a person should know."""
+    """An object goes; ``wrong``: because it does not agree with its row, which a person should know. None: with its row."""
 
+    lineage: Lineage | None
     image: Image
     wrong: bool
 
@@ -100,31 +108,39 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: limit - 9].rstrip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def due(workflow: str, lineage: Lineage, images: Sequence[Image]) -> tuple[CreateImage | DeleteImage, ...]:
-    """What is missing is made, what is archived or does not agree with its row goes; in that order by number."""
+def due(
+    workflow: str,
+    lineage: Lineage,
+    images: Sequence[Image],
+    gates: Gates,
+    contents: Mapping[int, Mapping[str, Any]],
+    now: datetime,
+) -> tuple[DeleteImage | CreateImage | PatchImage, ...]:
+    """What does not agree with its row or is archived goes, what is missing is made, what has news to tell is told it.
+
+    ``contents`` are those that are known, by number. Empty when the objects say what the rows say.
+    """
     wanted = {each.number: each for each in lineage.revisions if each.archived_at is None}
+    told = _Teller(workflow, lineage, gates, now)
     shown: set[int] = set()
-    actions: list[CreateImage | DeleteImage] = []
+    deleted: list[DeleteImage] = []
+    patched: list[PatchImage] = []
     for image in images:
         row = lineage.get(image.number)
-        if not _agrees(workflow, lineage, image, row) or image.number in shown:
-            actions.append(DeleteImage(image, wrong=True))
+        if row is None or not _agrees(workflow, lineage, image, row) or image.number in shown:
+            deleted.append(DeleteImage(lineage, image, wrong=not image.left))
         elif image.number not in wanted:
-            actions.append(DeleteImage(image, wrong=False))
+            deleted.append(DeleteImage(lineage, image, wrong=False))
         else:
             shown.add(image.number)
-    actions += [
-        CreateImage(lineage, each, object_name(workflow, each), labels(workflow, lineage, each))
-        for number, each in wanted.items()
-        if number not in shown
-    ]
-    return tuple(actions)
+            patched += told.news(image, row)
+    created = [told.first(each, contents.get(number)) for number, each in wanted.items() if number not in shown]
+    return (*deleted, *created, *patched)
 
 
-def _agrees(workflow: str, lineage: Lineage, image: Image, row: Revision | None) -> bool:
+def _agrees(workflow: str, lineage: Lineage, image: Image, row: Revision) -> bool:
     return (
-        row is not None
-        and image.true
+        image.true
         and image.owned
         and image.lineage_id == str(lineage.id)
         and image.content_hash == row.content_hash
@@ -132,42 +148,49 @@ def _agrees(workflow: str, lineage: Lineage, image: Image, row: Revision | None)
     )
 
 
-def patches(
-    workflow: str, lineage: Lineage, images: Sequence[Image], gates: Gates, now: datetime
-) -> tuple[PatchImage, ...]:
-    """What the objects do not say yet, or not any more; empty when all is said."""
-    found = []
-    rejected, denied = lineage.verdicts()
-    for image in images:
-        row = lineage.get(image.number)
-        if row is None:
-            continue
-        shall = labels(workflow, lineage, row)
+class _Teller:
+    """What the objects of a lineage shall say."""
+
+    def __init__(self, workflow: str, lineage: Lineage, gates: Gates, now: datetime) -> None:
+        self._workflow = workflow
+        self._lineage = lineage
+        self._gates = gates
+        self._now = now
+        self._rejected, self._denied = lineage.verdicts()
+
+    def first(self, revision: Revision, content: Mapping[str, Any] | None) -> CreateImage:
+        """The object of a revision that has none."""
+        name, marks = object_name(self._workflow, revision), labels(self._workflow, self._lineage, revision)
+        return CreateImage(self._lineage, revision, name, marks, self._status(revision, {}, NEW), content)
+
+    def news(self, image: Image, revision: Revision) -> list[PatchImage]:
+        """What an object does not say yet, or not any more."""
+        shall = labels(self._workflow, self._lineage, revision)
         changed: dict[str, str | None] = {key: it for key, it in shall.items() if image.labels.get(key) != it}
         changed |= {key: None for key in image.labels if key.startswith(_TAG) and key not in shall}
-        findings = _findings(lineage, row, gates, rejected.get(row.content_hash), denied.get(row.content_hash))
-        told = _status(row, image, findings, now)
-        if changed or told != image.status:
-            found.append(PatchImage(image, changed, told if told != image.status else {}))
-    return tuple(found)
+        status = self._status(revision, image.status, image.generation)
+        if not changed and status == image.status:
+            return []
+        return [PatchImage(image, changed, status if status != image.status else {})]
 
-
-def _status(revision: Revision, image: Image, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
-    """What the object of a revision says of it."""
-    old = image.status.get("conditions") or ()
-    fields = {
-        "sameContentAs": revision.same_content_as,
-        "firstActiveAt": _time(revision.first_active_at),
-        "lastActiveAt": _time(revision.last_active_at),
-        "tags": list(revision.tags) or None,
-    }
-    kept = {key: value for key, value in image.status.items() if key not in _PATCHED}
-    return {
-        **kept,
-        **{key: value for key, value in fields.items() if value is not None},
-        "observedGeneration": image.generation,
-        "conditions": conditions.merge(old, findings, generation=image.generation, now=now),
-    }
+    def _status(self, revision: Revision, before: Mapping[str, Any], generation: int) -> dict[str, Any]:
+        rejected, denied = (of.get(revision.content_hash) for of in (self._rejected, self._denied))
+        findings = _findings(self._lineage, revision, self._gates, rejected, denied)
+        fields = {
+            "sameContentAs": revision.same_content_as,
+            "firstActiveAt": _time(revision.first_active_at),
+            "lastActiveAt": _time(revision.last_active_at),
+            "tags": list(revision.tags) or None,
+            "diffSummary": revision.diff_summary,
+        }
+        kept = {key: value for key, value in before.items() if key not in fields}
+        old = before.get("conditions") or ()
+        return {
+            **kept,
+            **{key: value for key, value in fields.items() if value is not None},
+            "observedGeneration": generation,
+            "conditions": conditions.merge(old, findings, generation=generation, now=self._now),
+        }
 
 
 def _time(at: datetime | None) -> str | None:

@@ -1,12 +1,13 @@
 """What every kind's plan is made of: actions, or else a status to report.
 
-A plan with actions reports nothing: they are applied, then the world is looked at again. Only a look that
+A plan with actions reports nothing: they are applied (`steps`), then the world is looked at again. Only a look that
 finds nothing left to do reports, so that ``Ready=True`` cannot lie.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
 from keep_operator.domain import conditions
@@ -47,7 +48,7 @@ DONE: Final = {
     "Archive": "Archived",
 }
 # Actions that write no row.
-IN_THE_CLUSTER: Final = frozenset({"SetMetadata", "CreateImage", "DeleteImage", "PatchImage"})
+IN_THE_CLUSTER: Final = frozenset({"SetMetadata", "Tell", "CreateImage", "DeleteImage", "PatchImage"})
 # What sums up how far an object has come; a decision is handled, and that is all.
 READY: Final = "Ready"
 HANDLED: Final = "Handled"
@@ -87,6 +88,13 @@ class SetMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """This status shall be there before the actions that follow; they do not depend on it."""
+
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan(Generic[A]):
     """Either ``actions`` in order, or the ``status`` to report (None: leave it as it is).
 
@@ -94,10 +102,19 @@ class Plan(Generic[A]):
     once the actions are done: both are for what no watch would tell.
     """
 
-    actions: tuple[A | SetMetadata, ...] = ()
+    actions: tuple[A | SetMetadata | Tell, ...] = ()
     status: Mapping[str, Any] | None = None
     wake_in: timedelta | None = None
     wakes: tuple[Key, ...] = ()
+
+
+def steps(actions: Sequence[A]) -> Iterator[tuple[A, ...]]:
+    """The actions of a plan as they are carried out, in order: those on rows as one transaction, a request each for others."""
+    for requested, each in groupby(actions, lambda action: type(action).__name__ in IN_THE_CLUSTER):
+        if requested:
+            yield from ((action,) for action in each)
+        else:
+            yield tuple(each)
 
 
 def report(

@@ -25,7 +25,7 @@ from uuid import UUID
 from keep_operator.domain import catalogue, conditions, ownership, planning, tenancy
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
-from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.planning import Plan, SetMetadata, Tell
 from keep_operator.domain.tenancy import TenantSight
 from keep_operator.resources import provider
 from keep_operator.resources.kinds import GROUP, Key
@@ -36,6 +36,8 @@ from keep_operator.resources.shapes import DeletionPolicy, Invalid, describe
 FINALIZER: Final = f"{GROUP}/provider"
 LIVING: Final = ("TenantReady", "CredentialsResolved", "Synced")
 DEFAULT_DEADLINE: Final = timedelta(seconds=600)
+# So many Workflows are named that use a Provider which goes; of more their number is told.
+NAMED: Final = 5
 # A deletion that waits for another object is woken by it, in milliseconds; this is for the edge that nobody thought of.
 DELETION_RECHECK: Final = timedelta(seconds=5)
 
@@ -111,10 +113,11 @@ class Observed:
 
     ``own`` is the record that carries our marker, ``holder`` another record under the name that the spec asks for,
     with ``holder_state`` telling what has become of that record's object. ``rivals`` are the other live objects that
-    ask for the same name, ``heirs`` those that ask for the name which ``own`` has.
+    ask for the same name, ``heirs`` those that ask for the name which ``own`` has. ``users`` are the Workflows that stay and
+    use that name; they are looked for only when the Provider goes.
     ``content`` is what the row shall hold; None until the credentials are there. ``readable`` is whether the credentials
-    of ``own`` open with our keys, ``key_fits`` whether the database is sealed with one of them. ``done`` names the last
-    action of this very reconcile.
+    of ``own`` open with our keys, ``key_fits`` whether the database is sealed with one of them. ``referenced``: its Tenant
+    owns it, by reference. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[ProviderSpec]
@@ -128,8 +131,10 @@ class Observed:
     holder_state: HolderState | None = None
     rivals: tuple[Claim, ...] = ()
     heirs: tuple[Claim, ...] = ()
+    users: tuple[Key, ...] = ()
     readable: bool = True
     key_fits: bool = True
+    referenced: bool = True
     done: str | None = None
 
 
@@ -203,7 +208,14 @@ def external_name(obj: Object[ProviderSpec]) -> str | None:
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
     """What to do next; safe to ask as often as one likes, and empty once there is nothing left to do."""
-    return _plan_deletion(seen, now) if seen.object.deleting else _plan_life(seen, now)
+    obj = seen.object
+    if obj.deleting:
+        return _plan_deletion(seen, now)
+    if (untied := tenancy.untied(obj, referenced=seen.referenced)) is not None:
+        return Plan(actions=(untied,))
+    if tenancy.abandoned(obj, seen.tenant, referenced=seen.referenced):
+        return _plan_giving_up(seen, now)
+    return _plan_life(seen, now)
 
 
 def refusal(obj: Object[ProviderSpec]) -> Finding | None:
@@ -368,6 +380,15 @@ def _synced(seen: Observed, own: Record, so_far: tuple[Finding, ...], now: datet
     return _report(seen, *so_far, synced, fields=fields, now=now)
 
 
+def _plan_giving_up(seen: Observed, now: datetime) -> Plan[Action]:
+    """The Tenant goes for good: the record goes by its policy, the object stays to whoever applies it (A-GO-9)."""
+    obj, own = seen.object, seen.own
+    if own is not None:
+        return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),))
+    assert seen.tenant is not None
+    return tenancy.given_up(obj, seen.tenant, _deadline(obj), _suspended(obj), now)
+
+
 def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     """The record first, by hand-over or by policy; the finalizer goes once no record carries our marker."""
     obj, own = seen.object, seen.own
@@ -388,7 +409,29 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if heir is not None:
         # It will take the record over itself as soon as its finalizer is on, and wake us then.
         return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
-    return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+    end = Orphan(own) if _orphans(obj) else Delete(own)
+    warning = (Tell(_warning(seen, own, now)),) if seen.users and not _is_warned(obj) else ()
+    return Plan(actions=(*warning, end), wakes=_keys(seen.heirs))
+
+
+def _is_warned(obj: Object[ProviderSpec]) -> bool:
+    """Whether the warning has been given; a deletion that fails is tried again without it."""
+    told = obj.status.get("conditions") or ()
+    reasons = {each.get("reason") for each in told if each.get("type") == "Deleting"}
+    return not reasons.isdisjoint({"InUseByWorkflows", "DeletionFailed"})
+
+
+def _warning(seen: Observed, own: Record, now: datetime) -> Mapping[str, Any]:
+    """The status that names the Workflows which lose a Provider; nothing waits for them (A-GO-5)."""
+    names = [key.path for key in sorted(seen.users, key=lambda key: key.path)]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    message = (
+        f'"{own.external_name}" goes, though it is used by Workflow {", ".join(names[:NAMED])}{more}. Apply a Provider '
+        "of that name again, or change what uses it."
+    )
+    made = _report_deletion(seen, conditions.true("Deleting", "InUseByWorkflows", message), now)
+    assert made.status is not None
+    return made.status
 
 
 def _may_be_given(seen: Observed) -> bool:
@@ -401,10 +444,13 @@ def _may_be_given(seen: Observed) -> bool:
 
 
 def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
-    waiting = conditions.true("Deleting", "Finalizing", message)
-    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", message))
-    made: Plan[Action] = planning.report(seen.object, known, abnormal=[waiting], now=now)
+    made = _report_deletion(seen, conditions.true("Deleting", "Finalizing", message), now)
     return replace(made, wake_in=DELETION_RECHECK)
+
+
+def _report_deletion(seen: Observed, deleting: Finding, now: datetime) -> Plan[Action]:
+    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", deleting.message))
+    return planning.report(seen.object, known, abnormal=[deleting], now=now)
 
 
 def _orphans(obj: Object[ProviderSpec]) -> bool:
@@ -434,7 +480,7 @@ def _judge_credentials(credentials: Credentials | None, namespace: str) -> Findi
 
 def metadata_due(seen: Observed) -> SetMetadata | None:
     """What is missing of finalizer and owner reference; while it is, nobody needs to look for Secrets or rows."""
-    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER)
+    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER, referenced=seen.referenced)
 
 
 def _recorded_tenant(seen: Observed) -> str | None:
@@ -476,11 +522,17 @@ def _report(seen: Observed, *living: Finding, fields: Mapping[str, Any] | None =
     reached = {finding.type for finding in living}
     rest = [finding for kind in LIVING if kind not in reached and (finding := planning.carried(old, kind)) is not None]
     ordered = sorted([*living, *rest], key=lambda finding: LIVING.index(finding.type))
-    spec = seen.object.spec
-    seconds = None if isinstance(spec, Invalid) else spec.progress_deadline_seconds
-    deadline = DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
-    abnormal = () if isinstance(spec, Invalid) or not spec.suspend else (planning.SUSPENDED,)
-    return planning.report(seen.object, ordered, abnormal=abnormal, fields=fields, deadline=deadline, now=now)
+    obj = seen.object
+    return planning.report(obj, ordered, abnormal=_suspended(obj), fields=fields, deadline=_deadline(obj), now=now)
+
+
+def _deadline(obj: Object[ProviderSpec]) -> timedelta:
+    seconds = None if isinstance(obj.spec, Invalid) else obj.spec.progress_deadline_seconds
+    return DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
+
+
+def _suspended(obj: Object[ProviderSpec]) -> tuple[Finding, ...]:
+    return () if isinstance(obj.spec, Invalid) or not obj.spec.suspend else (planning.SUSPENDED,)
 
 
 def _keys(claims: tuple[Claim, ...]) -> tuple[Key, ...]:

@@ -14,7 +14,10 @@ _CONCLUDED: Final = {
     "WaitingForDependency": "Something that another object provides is missing. Apply it; nothing else is needed.",
     "ProgressDeadlineExceeded": "A dependency has been missing for longer than progressDeadlineSeconds. Apply it; nothing else is needed.",
     "Suspended": "spec.suspend is true, so nothing is written. Set it to false to go on.",
-    "Finalizing": "The object is being deleted and its record is about to pass to another. Nothing to do.",
+    "Finalizing": "The object is being deleted, and its record is about to pass to another, or a Tenant's objects in Argo CD give "
+    "up theirs. Nothing to do.",
+    "InUseByWorkflows": "The Provider is being deleted though Workflows use it; it goes all the same. Apply one of that name again, "
+    "or change the Workflows that the message names.",
     "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
     "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
     "DependentsExist": "Providers of the Tenant still exist and serve. Delete them first, or set the annotation that the message names.",
@@ -123,6 +126,12 @@ _FAILED: Final = {
     "NameInvalid": "A name that the spec refers to cannot be the name of an object. Correct it.",
 }
 
+# Only in an Event: what it tells of is over.
+_IN_EVENTS: Final = {
+    "RevisionTampered": "A WorkflowRevision was changed or made by other hands; it was deleted, and what the database has is made again. "
+    "Find out who writes there.",
+}
+
 # Only in the log and on `/readyz`: nothing is reconciled yet.
 _AT_START: Final = {
     "SettingsInvalid": "An environment variable is missing or cannot be used. The message names it and the remedy.",
@@ -137,8 +146,8 @@ _AT_START: Final = {
     "FieldManagerConflict": "Others own fields that the operator was to apply. Leave the fields to one side.",
 }
 
-MEANINGS: Final[Mapping[str, str]] = MappingProxyType(_CONCLUDED | _FAILED)
-"""By reason, what it means and what to do: every reason that can stand in a condition."""
+MEANINGS: Final[Mapping[str, str]] = MappingProxyType(_CONCLUDED | _FAILED | _IN_EVENTS)
+"""By reason, what it means and what to do: every reason that can stand in a condition or an Event."""
 
 AT_START: Final[Mapping[str, str]] = MappingProxyType(_AT_START)
 """The same for what stands in no condition, but stops a process at its start."""

@@ -355,6 +355,7 @@ def _revision_of(image: Object[WorkflowRevisionSpec], spec: WorkflowRevisionSpec
         change_note=spec.change_note,
         author=None if spec.author is None else Author(spec.author.username, spec.author.source),
         created_from_generation=spec.created_from_generation,
+        diff_summary=image.status.get("diffSummary"),
     )
 
 

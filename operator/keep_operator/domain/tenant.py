@@ -26,6 +26,8 @@ from keep_operator.resources.tenant import TenantSpec
 
 FINALIZER: Final = f"{GROUP}/tenant"
 LIVING: Final = ("Synced",)
+# A Tenant about to go does not count how many of its objects are still Ready.
+COUNTS_LATER: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class Observed:
     ``record`` is the row of its effective id, whoever owns it; ``collides_with`` another row whose id differs in
     letter case only. ``providers`` and ``workflows`` are what depends on it. ``rivals`` are the other live Tenants with the
     same effective id; ``counts_due_in`` is the time until the counts may be written again (at most every 30 s, so that a
-    thousand new Providers are not a thousand writes).
-    ``done`` names the last action of this very reconcile.
+    thousand new Providers are not a thousand writes). ``to_give_up``: dependents without an owner reference still have
+    their records. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[TenantSpec]
@@ -88,6 +90,7 @@ class Observed:
     collides_with: str | None = None
     holder_state: HolderState | None = None
     rivals: tuple[Claim, ...] = ()
+    to_give_up: bool = False
     done: str | None = None
 
 
@@ -199,6 +202,11 @@ def _selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
 def confirmed(obj: Object[TenantSpec]) -> bool:
     """Whether a person has said that it may be deleted though others depend on it (A-GC-8)."""
     return obj.annotations.get(CONFIRM_DELETION) == obj.key.name
+
+
+def leaving(obj: Object[TenantSpec]) -> bool:
+    """Whether it goes, and what depends on it with it."""
+    return obj.deleting and confirmed(obj)
 
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
@@ -347,6 +355,15 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
         doubt = conditions.unknown("Synced", "Deleting", "The Tenant is being deleted")
         (known,) = planning.known_before(obj, LIVING, doubt)
         return _report(seen, known, abnormal=(held,), now=now)
+    if seen.to_give_up:
+        message = (
+            "Waiting until what Argo CD tracks has given up its records"  # no number: that would be a write for each
+        )
+        giving = conditions.true("Deleting", "Finalizing", message)
+        doubt = conditions.unknown("Synced", "Deleting", "The Tenant is being deleted")
+        (known,) = planning.known_before(obj, LIVING, doubt)
+        later = max(seen.counts_due_in, COUNTS_LATER)
+        return _report(replace(seen, counts_due_in=later), known, abnormal=(giving,), now=now)
     if record is not None and _owns(seen, record):
         if heir is not None and heir.ready_to_own:
             to = Owner(seen.cluster_id, "", heir.key.name, heir.uid)

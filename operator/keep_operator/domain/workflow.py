@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from keep_operator.domain import (
     comparison,
@@ -25,10 +26,11 @@ from keep_operator.domain import (
     planning,
     release,
     retention,
+    rollback_to,
     tenancy,
 )
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.decision import Handled, Situation
+from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Cause, Lineage, Reference, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
@@ -36,6 +38,7 @@ from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.release import Activate, Choice, EndHold, Gates
 from keep_operator.domain.retention import Judgement
+from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
 from keep_operator.resources import workflow
 from keep_operator.resources.kinds import FIELD_MANAGER, GROUP, Key
@@ -80,8 +83,9 @@ class Observed:
     same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by the names
     that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content`` is the newest
     revision's, None where it was not read. ``running`` are the numbers with runs that have not ended. ``note`` and
-    ``author`` are of the present definition, ``source`` as the status has it. ``done`` names the last action of this very
-    reconcile.
+    ``author`` are of the present definition, ``source`` as the status has it. ``asked`` is what the annotation `rollback-to`
+    asks for, None once the status says that it was handled. ``referenced``: its Tenant owns it, by reference. ``done`` names
+    the last action of this very reconcile. ``new_id`` is for the lineage that may begin now.
     """
 
     object: Object[WorkflowSpec]
@@ -101,16 +105,17 @@ class Observed:
     note: str | None = None
     author: Author | None = None
     source: Mapping[str, Any] | None = None
+    asked: Asked | None = None
+    referenced: bool = True
     done: str | None = None
+    new_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """A new lineage, without revisions."""
+    """A new lineage, without revisions yet."""
 
-    tenant_id: str
-    declared: Declared
-    owner: Owner
+    lineage: Lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,7 @@ Action: TypeAlias = (
     | EndHold
     | Activate
     | Archive
+    | Handle
     | CreateImage
     | DeleteImage
     | PatchImage
@@ -203,14 +209,18 @@ def external_name(obj: Object[WorkflowSpec]) -> str | None:
 
 def metadata_due(seen: Observed) -> SetMetadata | None:
     """What is missing of finalizer and owner reference; while it is, nobody needs to look for rows."""
-    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER)
+    return tenancy.metadata_due(seen.object, seen.tenant, _recorded_tenant(seen), FINALIZER, referenced=seen.referenced)
 
 
 def plan(seen: Observed, now: datetime) -> Plan[Action]:
     """What to do next; safe to ask as often as one likes, and empty once there is nothing left to do."""
-    if seen.object.deleting:
+    obj, spec = seen.object, seen.object.spec
+    if obj.deleting:
         return _plan_deletion(seen, now)
-    spec = seen.object.spec
+    if (untied := tenancy.untied(obj, referenced=seen.referenced)) is not None:
+        return Plan(actions=(untied,))
+    if tenancy.abandoned(obj, seen.tenant, referenced=seen.referenced):
+        return _plan_giving_up(seen, now)
     if isinstance(spec, Invalid):
         return _report(seen, conditions.false("Synced", "SpecRefused", f"The spec is not valid: {spec}"), now=now)
     if spec.suspend and seen.own is not None and not seen.own.suspended:
@@ -248,16 +258,14 @@ def _plan_active(seen: Observed, spec: WorkflowSpec, now: datetime) -> Plan[Acti
     if tenant_ready.truth is not Truth.TRUE or tenant is None:
         return _report(seen, tenant_ready, now=now)
     valid = desired.judge(seen.wanted)
-    if (row := _plan_row(seen, spec, tenant, (valid, tenant_ready), now)) is not None:
-        return row
-    assert seen.own is not None  # since nothing is left to do about the row
-    return _plan_revisions(seen, spec, seen.own, (valid, tenant_ready), now)
+    own = _plan_row(seen, spec, tenant, (valid, tenant_ready), now)
+    return own if isinstance(own, Plan) else _plan_revisions(seen, spec, own, (valid, tenant_ready), now)
 
 
 def _plan_row(
     seen: Observed, spec: WorkflowSpec, tenant: TenantSight, so_far: tuple[Finding, ...], now: datetime
-) -> Plan[Action] | None:
-    """What is left to do about the row before anything can be said of revisions; None: nothing."""
+) -> Plan[Action] | Lineage:
+    """What is left to do about the row before anything can be said of revisions; else our lineage, which may be a new one."""
     obj, own, holder = seen.object, seen.own, seen.holder
     name, me = workflow.effective_name(spec, obj.key.name), tenancy.owner_of(obj, seen.cluster_id)
     if (behind := _judge_memory(seen)) is not None:
@@ -270,7 +278,7 @@ def _plan_row(
     if blocked is not None:
         return _report(seen, *so_far, blocked, fields=_told(seen), now=now)
     if own is not None:
-        return _plan_own(seen, spec, own, name, so_far, now)
+        return _plan_own(seen, spec, own, name, so_far, now) or own
     if holder is not None and holder.owner is not None and holder.owner.cluster_id == seen.cluster_id:
         again = (holder.owner.namespace, holder.owner.name) == (obj.key.namespace, obj.key.name)
         return Plan(actions=(HandOver(holder, me, again),), wakes=() if again else (_key_of(holder.owner),))
@@ -278,7 +286,8 @@ def _plan_row(
         return Plan(actions=(Adopt(holder, me, _declared(spec, name, seen.wanted, holder)),))
     if not isinstance(seen.wanted, Desired):
         return _report(seen, *so_far, now=now)
-    return Plan(actions=(Insert(tenant.tenant_id, _declared(spec, name, seen.wanted, None), me),))
+    assert seen.new_id is not None  # since there is none of ours
+    return declaring(Lineage(seen.new_id, tenant.tenant_id, name, me), _declared(spec, name, seen.wanted, None))
 
 
 def _plan_own(
@@ -305,13 +314,21 @@ def _plan_own(
 def _plan_revisions(
     seen: Observed, spec: WorkflowSpec, own: Lineage, so_far: tuple[Finding, Finding], now: datetime
 ) -> Plan[Action]:
-    """Revisions, their objects, and what is active; all but a new revision also while the definition cannot be read."""
+    """Revisions, what is active, and their objects; all but a new revision also while the definition cannot be read.
+
+    Rows first, as one: the lineage that begins, its revision, and that this is active, be it what comes of them.
+    """
     pin, gates = release.reference(spec.release.pin), _gates(seen, spec)
+    rows: list[Action] = [] if seen.own is not None else [Insert(own)]
+    contents: dict[int, Mapping[str, Any]] = {}
     found: tuple[Finding, ...]
     if isinstance(seen.wanted, Desired):
         wanted, content_hash = seen.wanted, seen.wanted.hash_in(own)
         if release.desired_revision(own, content_hash) is None:
-            return Plan(actions=(InsertRevision(own, _next_revision(seen, spec, own, wanted, now), wanted.content),))
+            made = _next_revision(seen, spec, own, wanted, now)
+            rows.append(InsertRevision(own, made, wanted.content))
+            own = replace(own, latest_number=made.number, revisions=(*own.revisions, made))
+        contents[own.latest_number] = wanted.content
         providers = _judge_providers(seen, spec, own, wanted)
         choice = _waiting(release.choose(own, content_hash, pin, gates), own, providers)
         found = (*so_far, providers, choice.approved, choice.deployed)
@@ -320,23 +337,25 @@ def _plan_revisions(
         unread = Finding("Deployed", valid.truth, valid.reason, valid.message)
         choice = release.choose_without(own, pin, gates, unread)
         found = (*so_far, choice.deployed)
-    actions: list[Action] = [*mirror.due(seen.object.key.name, own, seen.images)]
     if choice.number is not None and choice.number != own.active_number:
         why = "" if own.hold is None or choice.cause is not Cause.ROLLBACK else own.hold.reason
-        actions.append(Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
-    if choice.ends_hold:  # after the deployment, whose cause it is, should the operator die in between
-        actions.append(EndHold(own))
-    if actions:
-        return Plan(actions=tuple(actions))
+        rows.append(Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
+    if choice.ends_hold:
+        rows.append(EndHold(own))
+    if rows:
+        return Plan(actions=tuple(rows))
+    asked, met = seen.asked, situation(seen, None)
+    if asked is not None and asked.handled is None and met is not None:
+        return Plan(actions=(rollback_to.handle(seen.object, met, asked, now),))
     kept = _retained(seen, spec, own, pin, now)
     if kept.archive and seen.done != "Archive":
         return Plan(actions=(Archive(own, kept.archive[: retention.BATCH]),))
-    if patches := mirror.patches(seen.object.key.name, own, seen.images, gates, now):
-        return Plan(actions=patches)
+    if images := mirror.due(seen.object.key.name, own, seen.images, gates, contents, now):
+        return Plan(actions=images)
     synced = planning.synced(seen.object, seen.done, f'Record {own.id} ("{own.external_name}")')
-    fields = {"source": seen.source, **_told(seen)}
-    made = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
-    return replace(made, wake_in=_sooner(made.wake_in, _again_in(kept, now)))
+    fields = {"source": seen.source, **_told(seen)} | ({} if asked is None else {"lastHandledAction": asked.value})
+    told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
+    return replace(told, wake_in=_sooner(told.wake_in, _again_in(kept, now)))
 
 
 def _told(seen: Observed) -> dict[str, Any]:
@@ -380,9 +399,9 @@ def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Des
     content_hash = wanted.hash_in(own)
     same = own.with_content(content_hash)
     taken = {tag for each in own.revisions for tag in each.tags}
-    note = spec.release.change_note or seen.note
-    if note is None and seen.previous_content is not None:
-        note = comparison.summary(comparison.compare(seen.previous_content, wanted.content))
+    summary = None
+    if seen.previous_content is not None:
+        summary = comparison.summary(comparison.compare(seen.previous_content, wanted.content))
     return Revision(
         number=own.latest_number + 1,
         content_hash=content_hash,
@@ -390,9 +409,10 @@ def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Des
         flaw=wanted.flaw,
         parent_number=own.latest_number or None,
         same_content_as=same[0].number if same else None,
-        change_note=note,
+        change_note=spec.release.change_note or seen.note or summary,
         author=seen.author,
         created_from_generation=seen.object.generation,
+        diff_summary=summary,
         tags=tuple(sorted(set(spec.release.tags) - taken)),
     )
 
@@ -409,6 +429,17 @@ def _declared(spec: WorkflowSpec, name: str, wanted: Wanted | None, known: Linea
         "disabled": disabled,
     }
     return Declared(name, spec.deletion_policy, spec.suspend or disabled, settings)
+
+
+def declaring(row: Lineage, declared: Declared) -> Lineage:
+    """The row as it shall be."""
+    return replace(
+        row,
+        external_name=declared.external_name,
+        deletion_policy=declared.deletion_policy,
+        suspended=declared.suspended,
+        settings=declared.settings,
+    )
 
 
 def _said(own: Lineage) -> Declared:
@@ -519,8 +550,23 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if heir is not None:
         # It will take the row over itself as soon as its finalizer is on, and wake us then.
         return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
-    orphans = isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
-    return Plan(actions=(Orphan(own) if orphans else Delete(own),), wakes=_keys(seen.heirs))
+    return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+
+
+def _plan_giving_up(seen: Observed, now: datetime) -> Plan[Action]:
+    """The Tenant goes for good: the row goes by its policy with the objects of its revisions, the Workflow stays (A-GO-9)."""
+    obj, own = seen.object, seen.own
+    rows: tuple[Action, ...] = () if own is None else (Orphan(own) if _orphans(obj) else Delete(own),)
+    if actions := (*rows, *(DeleteImage(own, image, wrong=False) for image in seen.images)):
+        return Plan(actions=actions)
+    assert seen.tenant is not None
+    abnormal = () if isinstance(obj.spec, Invalid) or not obj.spec.suspend else (planning.SUSPENDED,)
+    return tenancy.given_up(obj, seen.tenant, _deadline(obj), abnormal, now)
+
+
+def _orphans(obj: Object[WorkflowSpec]) -> bool:
+    """Whether the row stays; also where the spec cannot be read, since deleting cannot be taken back."""
+    return isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
 
 
 def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
@@ -562,15 +608,19 @@ def _report(
     abnormal = [each for each in ordered if each.type in apart]
     if not isinstance(spec, Invalid) and spec.suspend:
         abnormal.append(planning.SUSPENDED)
-    seconds = None if isinstance(spec, Invalid) else spec.progress_deadline_seconds
     return planning.report(
         obj,
         [each for each in ordered if each.type not in apart],
         abnormal=abnormal,
         fields=fields,
-        deadline=DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds),
+        deadline=_deadline(obj),
         now=now,
     )
+
+
+def _deadline(obj: Object[WorkflowSpec]) -> timedelta:
+    seconds = None if isinstance(obj.spec, Invalid) else obj.spec.progress_deadline_seconds
+    return DEFAULT_DEADLINE if seconds is None else timedelta(seconds=seconds)
 
 
 def _keys(claims: tuple[Claim, ...]) -> tuple[Key, ...]:

@@ -182,6 +182,7 @@ def _told(seen: View, archived: list[Json]) -> Json:
                 "createdAt": each.made,
                 "author": each.spec.get("author"),
                 "changeNote": each.spec.get("changeNote"),
+                "diffSummary": each.status.get("diffSummary"),
                 "tags": list(each.tags),
                 "archived": False,
             }

@@ -15,9 +15,11 @@ from typing import Any, Final, Literal, Protocol, assert_never
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import decision, release, workflow
+from keep_operator.domain import tenancy as rules
 from keep_operator.domain.decision import Action, Effect, Expire, Handle, Handled, Observed
 from keep_operator.domain.history import Lineage
 from keep_operator.domain.planning import HANDLED, Plan
+from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.world import World
 from keep_operator.resources import decision as reader
@@ -59,22 +61,27 @@ class Decisions:
         database: Database,
         workflows: Looks,
         unverified: Literal["Refuse", "Record"],
+        owner_references: OwnerReferences = "ExceptArgoCD",
     ) -> None:
         self._world = world
         self._cluster = cluster
         self._database = database
         self._workflows = workflows
         self._trusts = unverified == "Record"
+        self._owner_references = owner_references
 
     async def observe(self, obj: Object[WorkflowDecisionSpec]) -> Observed:
         """The Workflow as the API server has it at this moment, its rows, and what the database knows of the decision."""
+        referenced = rules.referenced(obj, self._owner_references)
         if obj.deleting or decision.is_handled(obj) or isinstance(obj.spec, Invalid):
-            return Observed(obj, None)
+            return Observed(obj, None, referenced=referenced)
         forbidden = None if self._trusts else decision.distrust(obj.spec)
         about = await self._read(Key(WORKFLOWS.kind, obj.key.namespace, obj.spec.workflow_ref.name))
         if about is None or about.deleting:
-            return Observed(obj, None, forbidden)
-        seen = Observed(obj, None, forbidden, workflow_uid=about.uid, looked_at=_is_looked_at(about))
+            return Observed(obj, None, forbidden, referenced=referenced)
+        seen = Observed(
+            obj, None, forbidden, workflow_uid=about.uid, looked_at=_is_looked_at(about), referenced=referenced
+        )
         looked = await self._workflows.observe(about)
         if looked.own is None:
             return seen
@@ -91,7 +98,7 @@ class Decisions:
         match action:
             case Handle():
                 async with self._database.transaction() as conn:
-                    await _carry_out(conn, action)
+                    await carry_out(conn, action)
             case Expire(key, uid):
                 await self._cluster.delete(self.resource, key.namespace, key.name, uid=uid)
                 self._world.forget(key)
@@ -122,7 +129,8 @@ def _is_looked_at(obj: Object[Any]) -> bool:
     return obj.status.get("observedGeneration") == obj.generation
 
 
-async def _carry_out(conn: Connection, handle: Handle) -> None:
+async def carry_out(conn: Connection, handle: Handle) -> None:
+    """Everything that a decision does, and that it was handled; Conflict where it was judged by what is so no more."""
     lineage, spec, verdict = handle.lineage, handle.decision, handle.verdict
     handled = Handled(
         spec.request_id,

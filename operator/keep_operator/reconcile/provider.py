@@ -7,9 +7,10 @@ from typing import Final, assert_never
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import provider
+from keep_operator.domain import tenancy as rules
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.provider import Action, Content, Observed, Record
-from keep_operator.domain.tenancy import TenantSight
+from keep_operator.domain.tenancy import OwnerReferences, TenantSight
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.credentials import Resolved, SecretReader
 from keep_operator.reconcile.database import Database
@@ -46,6 +47,7 @@ class Providers:
         secrets: SecretReader,
         vault: Vault,
         resync: timedelta,
+        owner_references: OwnerReferences = "ExceptArgoCD",
         namespace_labels: Labels,
         namespaces: Sequence[str] = (),
     ) -> None:
@@ -56,6 +58,7 @@ class Providers:
         self._vault = vault
         self._cluster_id = database.cluster_id
         self._resync = resync
+        self._owner_references = owner_references
         self._namespace_labels = namespace_labels
         traits = Traits(
             resource=PROVIDERS,
@@ -80,9 +83,18 @@ class Providers:
         """The Tenant from the cache; Secrets and rows only where the plan will get as far as reading them."""
         tenant_name, owner = self._world.tenant_of(obj)
         sight = None if owner is None else self._sight(owner, obj.key.namespace)
-        seen = Observed(object=obj, cluster_id=self._cluster_id, tenant_name=tenant_name, tenant=sight)
+        seen = Observed(
+            object=obj,
+            cluster_id=self._cluster_id,
+            tenant_name=tenant_name,
+            tenant=sight,
+            referenced=rules.referenced(obj, self._owner_references),
+        )
         if obj.deleting:
             return await self._observe_deletion(seen)
+        if rules.abandoned(obj, sight, referenced=seen.referenced):
+            own, _ = await self._records(obj, None, None)
+            return replace(seen, own=own)
         if (
             isinstance(obj.spec, Invalid)
             or provider.refusal(obj) is not None
@@ -99,11 +111,8 @@ class Providers:
         resolved = await self._secrets.resolve(
             obj, obj.spec, own.content.config_hash if own is not None and readable else None
         )
-        return Observed(
-            object=obj,
-            cluster_id=self._cluster_id,
-            tenant_name=tenant_name,
-            tenant=sight,
+        return replace(
+            seen,
             credentials=resolved.credentials,
             content=_content(obj.spec, resolved),
             own=own,
@@ -182,7 +191,15 @@ class Providers:
     async def _observe_deletion(self, seen: Observed) -> Observed:
         tenant_id = None if seen.tenant is None else seen.tenant.tenant_id
         left = await self._succession.of_departing(seen.object, seen.tenant_name, tenant_id)
-        return replace(seen, own=left.own, holder=left.holder, holder_state=left.holder_state, heirs=left.heirs)
+        used = () if left.own is None else self._world.users(seen.tenant_name, left.own.external_name)
+        return replace(
+            seen,
+            own=left.own,
+            holder=left.holder,
+            holder_state=left.holder_state,
+            heirs=left.heirs,
+            users=tuple(obj.key for obj in used if not obj.deleting),
+        )
 
     async def _records(
         self, obj: Object[ProviderSpec], tenant_id: str | None, name: str | None

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder, Subject
 from keep_operator.domain import planning
-from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.planning import Plan, SetMetadata, Tell
 from keep_operator.errors import Conflict, KeepOperatorError, Refused, Unavailable
 from keep_operator.reconcile.world import World
 from keep_operator.resources import objects
@@ -24,8 +24,8 @@ from keep_operator.resources.objects import Object, Reader
 
 log = logging.getLogger(__name__)
 
-# Looks in one reconcile. A new Workflow takes six (metadata, row, revision, what is active, what objects say of it, status);
-# beyond twice as many something disagrees with itself, and the back-off decides.
+# Looks in one reconcile. A new Workflow takes four (metadata, rows, objects, status), an edit that renames, archives and adopts
+# some more; beyond three times as many something disagrees with itself, and the back-off decides.
 LOOKS: Final = 12
 DATABASE_AWAY: Final = "DatabaseUnavailable"
 # The action, of any kind, that makes a record.
@@ -72,8 +72,8 @@ class Kind(Protocol):
     def plan(self, observed: Any, now: datetime) -> Plan[Any]:
         """What to do next; pure."""
 
-    async def apply(self, action: Any) -> None:
-        """Carry out one action in one transaction; raises Conflict where it is no longer due."""
+    async def apply(self, *step: Any) -> None:
+        """Carry out one of `planning.steps`: all of it or nothing; raises Conflict where it is no longer due."""
 
     def resync(self, obj: Object[Any]) -> timedelta:
         """When to look again at an object that is Ready."""
@@ -183,9 +183,9 @@ class Shell:
             rows = [name for name in report.actions if name in planning.DONE]
             plan = kind.plan(replace(observed, done=rows[-1] if rows else None), self._now())
             if plan.actions:
-                for action in plan.actions:
-                    await self._act(kind, obj, action, report)
-                    report.actions.append(type(action).__name__)
+                for step in planning.steps(plan.actions):
+                    await self._act(kind, obj, step, report)
+                    report.actions += (type(action).__name__ for action in step)
                 for other in plan.wakes:
                     self._world.queue.add(other)
                 return False
@@ -222,29 +222,37 @@ class Shell:
         dying = replace(gone, deleted_at=gone.deleted_at or self._now(), finalizers=(kind.finalizer,))
         try:
             plan = kind.plan(await kind.observe(dying), self._now())
-            for action in plan.actions:
-                if not isinstance(action, SetMetadata):
-                    await kind.apply(action)
-                    report.actions.append(type(action).__name__)
+            within = [each for each in plan.actions if not isinstance(each, SetMetadata | Tell)]
+            for step in planning.steps(within):
+                await kind.apply(*step)
+                report.actions += (type(action).__name__ for action in step)
         except KeepOperatorError as error:
             log.warning(error.message, extra={"kind": gone.key.kind, "object": gone.key.path, "reason": error.reason})
             return
         for other in plan.wakes:
             self._world.queue.add(other)
 
-    async def _act(self, kind: Kind, obj: Object[Any], action: Any, report: Report) -> None:
-        if isinstance(action, SetMetadata):
-            metadata = {
-                "resourceVersion": obj.resource_version,
-                "finalizers": list(action.finalizers),
-                "ownerReferences": [dict(owner) for owner in action.owners],
-            }
-            await self._patch(kind, obj, {"metadata": metadata})
-        else:
-            if planning.needs_fresh_view(obj, action) and report.confirmed != (obj.uid, obj.generation):
-                await self._check_view(kind, obj)
-                report.confirmed = (obj.uid, obj.generation)
-            await kind.apply(action)
+    async def _act(self, kind: Kind, obj: Object[Any], step: Sequence[Any], report: Report) -> None:
+        match step:
+            case [SetMetadata(finalizers, owners)]:
+                metadata = {
+                    "resourceVersion": obj.resource_version,
+                    "finalizers": list(finalizers),
+                    "ownerReferences": [dict(owner) for owner in owners],
+                }
+                await self._patch(kind, obj, {"metadata": metadata})
+                report.confirmed = (obj.uid, obj.generation)  # else it would have been refused
+            case [Tell(status)]:
+                try:
+                    await self._patch_status(kind, obj, status)
+                except Refused as error:
+                    self._warn(obj.key, error)
+            case _:
+                fresh = report.confirmed == (obj.uid, obj.generation)
+                if not fresh and any(planning.needs_fresh_view(obj, action) for action in step):
+                    await self._check_view(kind, obj)
+                    report.confirmed = (obj.uid, obj.generation)
+                await kind.apply(*step)
 
     async def _check_view(self, kind: Kind, obj: Object[Any]) -> None:
         """Ask the server whether the object still says what we have seen; raises Conflict where it does not (P5)."""
@@ -273,16 +281,20 @@ class Shell:
             queue.schedule(obj.key, kind.resync(obj).total_seconds() * self._jitter())
 
     async def _write_status(self, kind: Kind, obj: Object[Any], status: Mapping[str, Any], report: Report) -> None:
+        if await self._patch_status(kind, obj, status):
+            report.actions.append("Status")
+
+    async def _patch_status(self, kind: Kind, obj: Object[Any], status: Mapping[str, Any]) -> bool:
         """One PATCH of what differs, none where nothing does; then the Event that the change is worth."""
         changes = {name: value for name, value in status.items() if obj.status.get(name) != value}
         if not changes:
-            return
+            return False
         body = {"metadata": {"resourceVersion": obj.resource_version}, "status": changes}
         await self._patch(kind, obj, body, "status")
-        report.actions.append("Status")
         if (event := planning.announce(obj.status, status)) is not None:
             subject = Subject(kind.resource, obj.key.namespace, obj.key.name, obj.uid)
             await self._recorder.record(subject, "Warning" if event.warning else "Normal", event.reason, event.message)
+        return True
 
     async def _fail(self, kind: Kind, obj: Object[Any], error: KeepOperatorError, report: Report) -> None:
         """Report an attempt that ended in an error; raises Conflict where the report itself came too late."""
@@ -312,8 +324,8 @@ class Shell:
             extra={"kind": obj.key.kind, "object": obj.key.path},
         )
         try:
-            for action in plan.actions:
-                await self._act(kind, obj, action, report)
+            for step in planning.steps(plan.actions):
+                await self._act(kind, obj, step, report)
                 report.actions.append("ForcedRelease")
         except (Unavailable, Refused):
             log.debug("it cannot be released now", extra={"object": obj.key.path})

@@ -23,6 +23,7 @@ def sight(world: World, owner: Object[TenantSpec], namespace: str, labels: Label
         ready=owner.ready,
         serving="tenantId" in owner.status and owner.condition("Ready") != "False",
         deleting=owner.deleting,
+        leaving=tenant.leaving(owner),
         admits=tenant.admits(owner, namespace, labels(namespace) or {}, world.default_tenant),
         defaults=None if spec is None else spec.defaults,
         policy=None if spec is None else spec.policy,

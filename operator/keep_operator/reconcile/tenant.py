@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from keep_operator.cluster.client import Cluster
-from keep_operator.domain import tenant
+from keep_operator.domain import tenancy, tenant
 from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan
+from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.domain.tenant import Action, Dependents, Observed, Record
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.database import Database
@@ -39,6 +40,7 @@ class Tenants:
         database: Database,
         runtime: str,
         resync: timedelta,
+        owner_references: OwnerReferences = "ExceptArgoCD",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._world = world
@@ -47,6 +49,7 @@ class Tenants:
         self._cluster_id = database.cluster_id
         self._runtime = runtime
         self._resync = resync
+        self._owner_references = owner_references
         self._clock = clock
         self._counted: dict[str, tuple[object, float, float]] = {}
 
@@ -74,6 +77,7 @@ class Tenants:
                 for other in self._world.cache.find("tenant-id", tenant_id)
                 if other.key != obj.key and not other.deleting
             ),
+            to_give_up=tenant.leaving(obj) and any(map(self._has_to_give_up, self._world.dependents(obj))),
         )
 
     def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
@@ -123,6 +127,12 @@ class Tenants:
     def _dependents(self, obj: Object[TenantSpec], kind: str) -> Dependents:
         found = self._world.dependents(obj, (kind,))
         return Dependents(len(found), sum(other.ready for other in found))
+
+    def _has_to_give_up(self, other: Object[Any]) -> bool:
+        """Whether nobody but itself removes the record of a dependent, and it has not said that it has none."""
+        tied = tenancy.referenced(other, self._owner_references)
+        without = other.condition("TenantReady") in ("Unknown", "False") and "tenantId" not in other.status
+        return not (tied or other.deleting or without)
 
     def _counts_due_in(self, obj: Object[TenantSpec]) -> timedelta:
         """Time until the counts may be written again; kept in memory, since a restart may well write them once more."""

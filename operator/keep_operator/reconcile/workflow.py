@@ -6,13 +6,20 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
-from keep_operator.domain import image, mirror, release, workflow
+from keep_operator.cluster.events import Recorder, Subject
+from keep_operator.domain import image, mirror, release, rollback_to, workflow
+from keep_operator.domain import tenancy as rules
+from keep_operator.domain.conditions import Truth
+from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.history import Author, Lineage
 from keep_operator.domain.planning import Plan
-from keep_operator.domain.workflow import Action, Declared, Observed
+from keep_operator.domain.rollback_to import Asked
+from keep_operator.domain.tenancy import OwnerReferences
+from keep_operator.domain.workflow import Action, Observed
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.decision import carry_out
 from keep_operator.reconcile.definitions import Definitions
 from keep_operator.reconcile.images import Images
 from keep_operator.reconcile.succession import Succession, Traits
@@ -20,11 +27,11 @@ from keep_operator.reconcile.tenancy import Labels
 from keep_operator.reconcile.world import World
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.kinds import FIELD_MANAGER, WORKFLOWS, Key
-from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, Object
+from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, ROLLBACK_TO, Object
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
-from keep_operator.store import revisions, workflows
+from keep_operator.store import decisions, revisions, workflows
 from keep_operator.store.connection import Connection
 
 # What a revision's object takes, in characters.
@@ -43,23 +50,27 @@ class Workflows:
     living: Final = workflow.LIVING
     finalizer: Final = workflow.FINALIZER
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a look reads, and where it is told
         self,
         *,
         world: World,
         cluster: Cluster,
         database: Database,
+        recorder: Recorder,
         definitions: Definitions,
         resync: timedelta,
+        owner_references: OwnerReferences = "ExceptArgoCD",
         namespace_labels: Labels,
         namespaces: Sequence[str] = (),
     ) -> None:
         self._world = world
         self._cluster = cluster
         self._database = database
+        self._recorder = recorder
         self._definitions = definitions
         self._cluster_id = database.cluster_id
         self._resync = resync
+        self._owner_references = owner_references
         self._namespace_labels = namespace_labels
         traits = Traits(
             resource=WORKFLOWS,
@@ -77,7 +88,7 @@ class Workflows:
             namespace_labels=namespace_labels,
             namespaces=namespaces,
         )
-        self._images = Images(world, cluster, database)
+        self._images = Images(world, cluster, database, recorder)
 
     async def observe(self, obj: Object[WorkflowSpec]) -> Observed:
         """The Tenant and the objects of revisions from the cache; rows and ConfigMaps only where the plan will read them."""
@@ -85,9 +96,18 @@ class Workflows:
         sight = None
         if owner is not None:
             sight = tenancy.sight(self._world, owner, obj.key.namespace, self._namespace_labels)
-        seen = Observed(object=obj, cluster_id=self._cluster_id, tenant_name=tenant_name, tenant=sight)
+        seen = Observed(
+            object=obj,
+            cluster_id=self._cluster_id,
+            tenant_name=tenant_name,
+            tenant=sight,
+            referenced=rules.referenced(obj, self._owner_references),
+        )
         if obj.deleting:
             return await self._observe_deletion(seen)
+        if rules.abandoned(obj, sight, referenced=seen.referenced):
+            own, _ = await self._lineages(obj, None, None)
+            return replace(seen, own=own, images=self._shown(obj))
         spec, recorded = obj.spec, obj.status.get("tenantId") is not None
         if isinstance(spec, Invalid):
             return seen
@@ -99,11 +119,12 @@ class Workflows:
         wanted = await self._definitions.wanted(obj, spec)
         name = reader.effective_name(spec, obj.key.name)
         note = _cut(obj.annotations.get(CHANGE_NOTE), NOTE_LIMIT)
-        previous = None
+        previous, asked = None, None
         async with self._database.look() as conn:
             own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
-            if own is not None and (spec.release.change_note or note) is None:
+            if own is not None:
                 previous = await _previous(conn, own, wanted)
+                asked = await _asked(conn, own, obj)
         if holder is not None and own is not None and holder.id == own.id:
             holder = None
         return replace(
@@ -115,29 +136,36 @@ class Workflows:
             rivals=self._succession.claims(obj, tenant_name, name),
             heirs=() if own is None else self._succession.claims(obj, tenant_name, own.external_name),
             providers=self._providers(obj.key, tenant_name, wanted),
-            images=tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj)),
+            images=self._shown(obj),
             previous_content=previous,
+            new_id=None if own is not None else workflows.new_id(),
             note=note,
             author=_author(obj),
             source=dict(obj.source) or None,
+            asked=asked,
         )
 
     def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
         """See `domain.workflow.plan`."""
         return workflow.plan(observed, now)
 
-    async def apply(self, action: Action) -> None:
-        """One transaction for rows and their ledger entries, or one request; safe to repeat, since each names what it expects."""
-        match action:
-            case mirror.CreateImage():
-                await self._images.create(action)
-            case mirror.DeleteImage():
-                await self._images.delete(action)
-            case mirror.PatchImage():
-                await self._images.patch(action)
+    async def apply(self, *step: Action) -> None:
+        """One transaction for rows and their ledger entries, or requests; safe to repeat, since each names what it expects."""
+        match step:
+            case [mirror.CreateImage() as create]:
+                await self._images.create(create)
+            case [mirror.DeleteImage() as delete]:
+                await self._images.delete(delete)
+            case [mirror.PatchImage() as patch]:
+                await self._images.patch(patch)
+            case [Handle() as handle]:
+                async with self._database.transaction() as conn:
+                    await carry_out(conn, handle)
+                await self._tell(handle)
             case _:
                 async with self._database.transaction() as conn:
-                    await self._write(conn, action)
+                    for action in step:
+                        await self._write(conn, action)
 
     def resync(self, obj: Object[WorkflowSpec]) -> timedelta:
         """The operator's period."""
@@ -147,19 +175,25 @@ class Workflows:
         """Nothing depends on a Workflow in a way that would forbid it."""
         return True
 
+    async def _tell(self, handled: Handle) -> None:
+        """What was asked for by annotation and not carried out has no status that says why."""
+        key, verdict = handled.key, handled.verdict
+        if verdict.truth is Truth.FALSE:
+            about = Subject(WORKFLOWS, key.namespace, key.name, handled.uid)
+            await self._recorder.record(about, "Warning", verdict.outcome, verdict.message)
+
     async def _write(self, conn: Connection, action: Any) -> None:
         match action:
-            case workflow.Insert(tenant_id, declared, owner):
-                row = Lineage(workflows.new_id(), tenant_id, declared.external_name, owner)
-                await workflows.insert(conn, _declaring(row, declared), actor=FIELD_MANAGER)
+            case workflow.Insert(lineage):
+                await workflows.insert(conn, lineage, actor=FIELD_MANAGER)
             case workflow.Update(lineage, declared) | workflow.Correct(lineage, declared):
-                await workflows.update(conn, _declaring(lineage, declared), actor=FIELD_MANAGER)
+                await workflows.update(conn, workflow.declaring(lineage, declared), actor=FIELD_MANAGER)
             case workflow.HandOver(lineage, to):
                 assert lineage.owner is not None
                 self._succession.check_heir(lineage, to)
                 await workflows.hand_over(conn, lineage.id, lineage.owner, to, actor=FIELD_MANAGER)
             case workflow.Adopt(lineage, to, declared):
-                adopted = _declaring(replace(lineage, owner=to), declared)
+                adopted = workflow.declaring(replace(lineage, owner=to), declared)
                 await workflows.adopt(conn, lineage, adopted, actor=FIELD_MANAGER)
             case workflow.Delete(lineage):
                 await workflows.delete(conn, lineage.id, lineage.owner, actor=FIELD_MANAGER)
@@ -195,6 +229,9 @@ class Workflows:
         async with self._database.look() as conn:
             return await workflows.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
 
+    def _shown(self, obj: Object[WorkflowSpec]) -> tuple[mirror.Image, ...]:
+        return tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj))
+
     def _providers(self, key: Key, tenant_name: str | None, wanted: Wanted) -> dict[str, ProviderSight]:
         """The Providers that are there, of those that the definition uses; the next edge of any of them wakes the Workflow."""
         names = {use.name for use in wanted.uses} if isinstance(wanted, Desired) else set()
@@ -204,13 +241,20 @@ class Workflows:
 
 
 async def _previous(conn: Connection, own: Lineage, wanted: Wanted) -> Any:
-    """The newest revision's content, if another one is about to follow and wants a note; else None."""
+    """The newest revision's content, if another one is about to follow; else None."""
     if not isinstance(wanted, Desired) or own.latest is None:
         return None
     if release.desired_revision(own, wanted.hash_in(own)) is not None:
         return None
     number = own.latest.number
     return (await revisions.definitions(conn, own.id, [number])).get(number)
+
+
+async def _asked(conn: Connection, own: Lineage, obj: Object[WorkflowSpec]) -> Asked | None:
+    value = obj.annotations.get(ROLLBACK_TO)
+    if not value or value == obj.status.get("lastHandledAction"):
+        return None
+    return Asked(value, await decisions.find(conn, own, rollback_to.request_id(value)))
 
 
 def _sight(obj: Object[ProviderSpec], name: str) -> ProviderSight:
@@ -236,13 +280,3 @@ def _cut(text: str | None, limit: int) -> str | None:
     """The text as one line, without what no terminal and no database takes; None where nothing is left."""
     printable = "".join(each if each.isprintable() else " " for each in text or "")
     return " ".join(printable.split())[:limit].strip() or None
-
-
-def _declaring(row: Lineage, declared: Declared) -> Lineage:
-    return replace(
-        row,
-        external_name=declared.external_name,
-        deletion_policy=declared.deletion_policy,
-        suspended=declared.suspended,
-        settings=declared.settings,
-    )

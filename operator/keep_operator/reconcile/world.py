@@ -130,6 +130,11 @@ class World:
         for name in names:
             self._users[name].add(key)
 
+    def users(self, tenant_name: str | None, name: str) -> list[Object[WorkflowSpec]]:
+        """The Workflows of a tenant whose definition uses a Provider's name, as far as they have been looked at."""
+        found = [obj for key in self._users.get(name, ()) if (obj := self.cache.get(key)) is not None]
+        return [obj for obj in found if self.tenant_of(obj)[0] == tenant_name]
+
     def revisions(self, of: Object[WorkflowSpec]) -> list[Object[Said]]:
         """The WorkflowRevisions that name the Workflow, or that it owns; without those that are going."""
         return [obj for obj in self.cache.find("revision of", (of.key.namespace, of.key.name)) if not obj.deleting]
@@ -211,7 +216,8 @@ class World:
                 self._wake_all(obj for ref in refs for obj in self.cache.find("Workflow of", ref))
             return
         dependents = [obj for kind in COUNTED for ref in refs for obj in self.cache.find(f"{kind} of", ref)]
-        if any(obj is not None and obj.ready for obj in (change.old, change.new)) or change.new is None:
+        ready = any(obj is not None and obj.ready for obj in (change.old, change.new))
+        if ready or change.new is None or tenant.leaving(change.new):
             self._wake_all(dependents)
         else:
             for obj in dependents:
@@ -237,18 +243,14 @@ class World:
             return
         states = [obj for obj in (change.old, change.new) if obj is not None]
         tenants = {self.tenant_of(obj)[0] for obj in states}
-        for name in {name for obj in states for name in _known_as(obj)}:
-            for key in self._users.get(name, ()):
-                user = self.cache.get(key)
-                if user is not None and self.tenant_of(user)[0] in tenants:
-                    self.queue.add(key)
+        names = {name for obj in states for name in _known_as(obj)}
+        self._wake_all(user for name in names for tenant_name in tenants for user in self.users(tenant_name, name))
 
     def _recount(self, owner: Object[TenantSpec], kind: str) -> None:
         """Let the Tenant count again: at once where its total leaves or reaches 0 or a deletion waits, else soon."""
         written = (owner.status.get(COUNTED[kind]) or {}).get("total", 0)
-        if bool(written) != self._has_dependents(owner, (kind,)) or (
-            owner.deleting and not self._has_dependents(owner)
-        ):
+        goes = tenant.leaving(owner) or (owner.deleting and not self._has_dependents(owner))
+        if goes or bool(written) != self._has_dependents(owner, (kind,)):
             self.queue.add(owner.key)
         else:
             self.queue.schedule(owner.key, COUNTS_EVERY_S)
@@ -261,7 +263,7 @@ class World:
         found = self.cache.find("tenant-id", default)
         return self.tenant(default) or (found[0] if found else None)
 
-    def _wake_all(self, objects: Iterable[Object[object]], *, but: Key | None = None) -> None:
+    def _wake_all(self, objects: Iterable[Object[Any]], *, but: Key | None = None) -> None:
         for obj in objects:
             if obj.key != but:
                 self.queue.add(obj.key)
@@ -312,7 +314,15 @@ def _seen_by_all(obj: Object[TenantSpec] | None) -> Hashable:
     readable = not isinstance(obj.spec, Invalid)
     allowed = None if isinstance(obj.spec, Invalid) else obj.spec.allowed_namespaces
     ready = (obj.ready, obj.condition("Ready"))
-    return (obj.uid, ready, obj.deleting, tenant.effective_id(obj), readable, allowed and allowed.model_dump_json())
+    return (
+        obj.uid,
+        ready,
+        obj.deleting,
+        tenant.leaving(obj),
+        tenant.effective_id(obj),
+        readable,
+        allowed and allowed.model_dump_json(),
+    )
 
 
 def _seen_by_workflows(obj: Object[TenantSpec] | None) -> Hashable:
@@ -352,4 +362,6 @@ def _claim_of(obj: Object[Any] | None) -> Hashable:
 
 
 def _counted(obj: Object[Any] | None) -> Hashable:
-    return None if obj is None else (obj.uid, obj.ready, _tenant_ref(obj))
+    if obj is None:
+        return None
+    return (obj.uid, obj.ready, _tenant_ref(obj), obj.deleting, "tenantId" in obj.status, obj.condition("TenantReady"))

@@ -19,8 +19,9 @@ RECONCILE_REQUESTED_AT: Final = f"{GROUP}/reconcile-requested-at"
 CHANGE_NOTE: Final = f"{GROUP}/change-note"
 AUTHOR: Final = f"{GROUP}/author"
 NO_COLLECTION: Final = f"{GROUP}/no-gc"
+ROLLBACK_TO: Final = f"{GROUP}/rollback-to"
 KEPT_ANNOTATIONS: Final = frozenset(
-    {CONFIRM_DELETION, FORCE_DELETE, RECONCILE_REQUESTED_AT, CHANGE_NOTE, AUTHOR, NO_COLLECTION}
+    {CONFIRM_DELETION, FORCE_DELETE, RECONCILE_REQUESTED_AT, CHANGE_NOTE, AUTHOR, NO_COLLECTION, ROLLBACK_TO}
 )
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 _HAVE_SOURCE: Final = (WORKFLOWS.kind, WORKFLOW_DECISIONS.kind)
@@ -33,7 +34,8 @@ class Object(Generic[S]):
 
     ``spec`` is an ``Invalid`` (every fault with its path) where the server let something through that
     the schema forbids. ``status`` is the raw JSON, ``owners`` the raw owner references. Of annotations and labels only
-    those that the operator reads are kept. ``source`` tells of Workflows and decisions which tool they come from.
+    those that the operator reads are kept. ``source`` tells of Workflows and decisions which tool they come from,
+    ``in_argo_cd`` of every object whether Argo CD tracks it.
     """
 
     key: Key
@@ -49,6 +51,7 @@ class Object(Generic[S]):
     status: Mapping[str, Any]
     labels: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     source: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    in_argo_cd: bool = False
 
     @property
     def deleting(self) -> bool:
@@ -112,6 +115,7 @@ def parse(kind: str, raw: Mapping[str, Any], reader: Reader[S], *, known: Object
         status=raw.get("status") or NOTHING,
         labels={key: value for key, value in (metadata.get("labels") or {}).items() if _is_kept(key)} or NOTHING,
         source=provenance.of(metadata) if kind in _HAVE_SOURCE else NOTHING,
+        in_argo_cd=provenance.in_argo_cd(metadata),
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _TRACKING_ID: Final = "argocd.argoproj.io/tracking-id"
+# Argo CD applies as this manager, client-side and server-side, whatever it tracks by: an annotation, or a label of any name.
+_ARGO_CD: Final = "argocd-controller"
 _LIMITS: Final = {"tool": 63, "trackingId": 1024, "fieldManager": 128}
 
 
@@ -19,6 +21,17 @@ def of(metadata: Mapping[str, Any]) -> dict[str, str]:
         tool = "kubectl"
     found = {"tool": tool, "trackingId": tracking_id, "fieldManager": manager}
     return {name: value[: _LIMITS[name]] for name, value in found.items() if value}
+
+
+def in_argo_cd(metadata: Mapping[str, Any]) -> bool:
+    """Whether Argo CD tracks the object: it has the annotation, or Argo CD has applied it.
+
+    A label such as `app.kubernetes.io/instance` says nothing by itself, since every other Helm chart sets it.
+    """
+    if _TRACKING_ID in (metadata.get("annotations") or {}):
+        return True
+    managers = metadata.get("managedFields") or ()
+    return any(each.get("manager") == _ARGO_CD and not each.get("subresource") for each in managers)
 
 
 def _tool(annotations: Mapping[str, str], labels: Mapping[str, str]) -> tuple[str | None, str | None]:

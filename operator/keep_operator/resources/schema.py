@@ -120,8 +120,27 @@ def _inline_object(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> d
     for key, value in node.items():
         if key == "properties":
             result[key] = {name: _inline(field, definitions) for name, field in value.items()}
-        elif key == "items" or (key == "additionalProperties" and value is not False):
+        elif key == "items":
+            result[key] = _without_defaults(_inline(value, definitions))
+        elif key == "additionalProperties" and value is not False:
             result[key] = _inline(value, definitions)
         elif key not in _DROPPED:
             result[key] = value
     return {key: result[key] for key in (*_FIRST, *result) if key in result}
+
+
+def _without_defaults(node: object) -> object:
+    """The entries of a list have none: who compares lists as a whole, as Argo CD does, would never find Git's and ours equal."""
+    match node:
+        case dict():
+            return {
+                key: {name: _without_defaults(field) for name, field in value.items()}
+                if key == "properties"
+                else _without_defaults(value)
+                for key, value in node.items()
+                if key != "default"
+            }
+        case list():
+            return [_without_defaults(entry) for entry in node]
+        case _:
+            return node

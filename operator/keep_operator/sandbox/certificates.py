@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-ADDRESSES: Final = ("127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+# The API server's own, and those that pods know it by: the first of the services' addresses, and its names.
+ADDRESSES: Final = ("127.0.0.1", "localhost", "10.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 ORGANISATION: Final = "keep-operator sandbox"
 PAIRS: Final = ("ca", "server", "etcd-server", "etcd-client")
 REQUIRED: Final = (*(f"{name}.{end}" for name in PAIRS for end in ("crt", "key")), "etcd-ca.crt", "service-account.key")

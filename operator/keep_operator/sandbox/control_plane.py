@@ -4,8 +4,8 @@
 
     etcd (TLS, own authority) ◄── kube-apiserver (TLS, RBAC, client certificates) ◄── kube-controller-manager
 
-There is no scheduler and no node: pods stay Pending. Ports are chosen once and kept, so that a kubeconfig stays
-valid over restarts; a port that someone else has taken meanwhile is replaced.
+There is no scheduler and no node: Deployments and Jobs get their pods, which stay Pending. Ports are chosen once and kept, so that a
+kubeconfig stays valid over restarts; a port that someone else has taken meanwhile is replaced.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ STORE_QUOTA_BYTES: Final = 8_000_000_000  # etcd's highest sensible quota: load 
 # What the operator and its tests rely on. These names are old; current controller managers keep them as aliases.
 CONTROLLER_NAMES: Final = (
     "garbagecollector", "namespace", "job", "ttl-after-finished", "serviceaccount", "clusterrole-aggregation",
+    "deployment", "replicaset",
 )  # fmt: skip
 CONTROLLER_QPS: Final = 500  # requests per second; with the default of 20, collecting 10,000 objects takes for ever
 PORT_TAKEN: Final = "address already in use"

@@ -5,7 +5,7 @@
     .sandbox/
       state.json                  what kind of cluster it is and of which version
       processes.json              what was started, so that any later command finds it
-      admin|operator|developer.kubeconfig
+      admin|operator|console|developer.kubeconfig
       encryption.key              made once; what is encrypted with it lives as long as the database
       cluster/  postgres/  logs/
       lock                        one start or stop at a time
@@ -136,7 +136,7 @@ class Sandbox:
         return self.folder / "encryption.key"
 
     def kubeconfig(self, name: str = "admin") -> Path:
-        """The kubeconfig of ``admin``, ``operator`` or ``developer``."""
+        """The kubeconfig of ``admin``, ``operator``, ``console`` or ``developer``."""
         return kubeconfig.path(self.folder, name)
 
     def database_url(self) -> str:

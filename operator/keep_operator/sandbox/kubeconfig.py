@@ -15,8 +15,9 @@ CLUSTER: Final = "keep-operator-sandbox"
 
 ADMIN: Final = Identity("admin", ("system:masters",))
 OPERATOR: Final = Identity("keep-operator")  # no group: it can do what the chart's role says and nothing more
+CONSOLE: Final = Identity("keep-operator-console")  # likewise
 DEVELOPER: Final = Identity("developer")  # nothing is granted: what tests and examples bind
-USERS: Final = {"admin": ADMIN, "operator": OPERATOR, "developer": DEVELOPER}
+USERS: Final = {"admin": ADMIN, "operator": OPERATOR, "console": CONSOLE, "developer": DEVELOPER}
 
 
 def path(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""`make run`: the sandbox, the operator in it, and the sample story, all of it gone with Ctrl-C."""
+"""`make run`: the sandbox, operator and read API in it, and the sample story, all of it gone with Ctrl-C."""
 
 import asyncio
 import re
@@ -10,31 +10,34 @@ import urllib.request
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import Unavailable
-from keep_operator.resources.kinds import Resource
+from keep_operator.resources.kinds import GROUP, Resource
 from keep_operator.sandbox import display, screen
 from keep_operator.sandbox.display import Display, Step
 from keep_operator.sandbox.instance import Sandbox
 from keep_operator.sandbox.processes import Command, bare_environment
 from keep_operator.sandbox.story import NAMESPACE, Story
 
-NAME: Final = "operator"
+# A reader of the read API, which takes tokens only: the sandbox's people have certificates.
+READER: Final = "reader"
 RANK: Final = 10  # stops before the servers that it uses
 USUAL_CRDS: Final = timedelta(seconds=3)
 USUAL_START: Final = timedelta(seconds=3)
 START_LIMIT: Final = timedelta(seconds=90)  # for a machine under load
 
 
-class Operator:
-    """The operator's process in a sandbox, under its own account and rights."""
+class Process:
+    """A process of ours in a sandbox, ``operator`` or ``console``, under its own account and rights."""
 
-    def __init__(self, box: Sandbox) -> None:
+    def __init__(self, box: Sandbox, name: str, command: str) -> None:
         self._box = box
-        self._log = box.logs / "operator.log"
+        self._name = name
+        self._command = command
+        self._log = box.logs / f"{name}.log"
 
     def start(self) -> None:
         """Starts it anew; its log begins anew too."""
@@ -42,12 +45,15 @@ class Operator:
         environment = {
             **bare_environment(),
             **self._box.environment(),
-            "KUBECONFIG": str(self._box.kubeconfig("operator")),
+            "KUBECONFIG": str(self._box.kubeconfig(self._name)),
             "KEEP_OPERATOR_HEALTH_PORT": "0",
+            "KEEP_OPERATOR_CONSOLE_PORT": "0",
             "KEEP_OPERATOR_LOG_FORMAT": "json",
         }
-        argv = [sys.executable, "-m", "keep_operator", "operate"]
-        self._box.roster.start(Command(NAME, argv, self._log, cwd=self._box.folder, environment=environment, rank=RANK))
+        argv = [sys.executable, "-m", "keep_operator", self._command]
+        self._box.roster.start(
+            Command(self._name, argv, self._log, cwd=self._box.folder, environment=environment, rank=RANK)
+        )
 
     def await_ready(self) -> str:
         """The URL of its pages once `/readyz` says so; raises Unavailable with what it says instead."""
@@ -61,13 +67,22 @@ class Operator:
                 if ready:
                     return url
             time.sleep(0.05)
-        raise Unavailable("SandboxProcessDied", f"the operator does not become ready:\n{page or self._text()[-1500:]}")
+        raise Unavailable(
+            "SandboxProcessDied", f"the {self._name} does not become ready:\n{page or self._text()[-1500:]}"
+        )
+
+    @property
+    def api_url(self) -> str:
+        """Where a console that is ready answers."""
+        found = re.search(r'"serving the read API", "port": (\d+)', self._text())
+        assert found is not None  # since it is ready
+        return f"http://127.0.0.1:{found[1]}"
 
     def trouble(self) -> str | None:
         """Why it does not run any more, None while it does."""
-        if self._box.roster.running(NAME):
+        if self._box.roster.running(self._name):
             return None
-        return f"the operator has ended; the end of {self._log}:\n{self._text()[-1500:]}"
+        return f"the {self._name} has ended; the end of {self._log}:\n{self._text()[-1500:]}"
 
     def _text(self) -> str:
         try:
@@ -99,29 +114,31 @@ def run(box: Sandbox) -> None:
         with box.attended(relay):
             with relay.step("Installing the CRDs", USUAL_CRDS):
                 _install(box)
-            operator = Operator(box)
+            operator, console = Process(box, "operator", "operate"), Process(box, "console", "console")
             with relay.step("Starting the operator", USUAL_START):
                 operator.start()
+                console.start()
                 url = operator.await_ready()
             relay.say(f"Up after {time.monotonic() - began:.0f} s.")
             bars.close()
             relay.inner = display.Lines(sys.stderr)
-            asyncio.run(_tell(box, operator, url))
+            asyncio.run(_tell(box, operator, console, url))
 
 
-async def _tell(box: Sandbox, operator: Operator, url: str) -> None:
+async def _tell(box: Sandbox, operator: Process, console: Process, url: str) -> None:
     async with Cluster(_admin(box)) as cluster:
         with screen.opened() as shown:
-            story = Story(cluster, shown, alive=operator.trouble)
+            story = Story(cluster, shown, alive=lambda: operator.trouble() or console.trouble())
             took = await story.play()
+            await asyncio.to_thread(console.await_ready)
             shown.chapter(f"All is Ready; the operator took {took.total_seconds():.1f} s for the whole story.")
-            for line in _next(box, url):
+            for line in _next(box, url, console.api_url):
                 shown.say(line)
             await story.follow()
 
 
 def _install(box: Sandbox) -> None:
-    """CRDs as a user would install them, and the operator's rights."""
+    """CRDs as a user would install them, the rights of our processes, and an account that may read all of ours."""
     done = subprocess.run(
         [sys.executable, "-m", "keep_operator", "crds", "apply", "--kubeconfig", str(box.kubeconfig())],
         capture_output=True,
@@ -134,21 +151,35 @@ def _install(box: Sandbox) -> None:
 
     async def grant() -> None:
         rights = [access.cluster_role(), access.binding("keep-operator"), *access.own_roles("keep-operator", "default")]
+        rights += [access.console_role(), access.console_binding("keep-operator-console"), *_reader()]
         async with Cluster(_admin(box)) as cluster:
             for manifest in rights:
                 kind, metadata = manifest["kind"], manifest["metadata"]
+                group, _, version = manifest["apiVersion"].rpartition("/")
                 namespaced = not kind.startswith("Cluster")
-                where = Resource(access.RBAC_GROUP, "v1", f"{kind.lower()}s", kind, namespaced=namespaced)
+                where = Resource(group, version, f"{kind.lower()}s", kind, namespaced=namespaced)
                 await cluster.apply(where, metadata.get("namespace"), metadata["name"], manifest, force=True)
 
     asyncio.run(grant())
+
+
+def _reader() -> list[dict[str, Any]]:
+    rbac, metadata = f"{access.RBAC_GROUP}/v1", {"name": f"keep-operator-{READER}"}
+    rule = {"apiGroups": [GROUP], "resources": ["*"], "verbs": ["get", "list"]}
+    ref = {"apiGroup": access.RBAC_GROUP, "kind": "ClusterRole", **metadata}
+    account = {"kind": "ServiceAccount", "namespace": "default", "name": READER}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": READER, "namespace": "default"}},
+        {"apiVersion": rbac, "kind": "ClusterRole", "metadata": metadata, "rules": [rule]},
+        {"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": ref, "subjects": [account]},
+    ]
 
 
 def _admin(box: Sandbox) -> connection.Connection:
     return connection.load({"KUBECONFIG": str(box.kubeconfig())})
 
 
-def _next(box: Sandbox, url: str) -> list[str]:
+def _next(box: Sandbox, url: str, api_url: str) -> list[str]:
     """What to try next, in a second terminal."""
     here = Path.cwd()
     folder = box.folder.relative_to(here) if box.folder.is_relative_to(here) else box.folder
@@ -161,6 +192,9 @@ def _next(box: Sandbox, url: str) -> list[str]:
         f"  kubectl keep history high-cpu -n {NAMESPACE}       # which version runs",
         f"  kubectl keep diff high-cpu v1 v3 -n {NAMESPACE}    # what changed",
         f"  kubectl keep rollback high-cpu -m why -n {NAMESPACE}",
+        f"  export KEEP_OPERATOR_API_URL={api_url} \\",
+        f'    KEEP_OPERATOR_API_TOKEN="$(kubectl create token {READER})"',
+        f"  kubectl keep ledger high-cpu -n {NAMESPACE}        # all that was done, by whom",
         "  kubectl delete tenant platform --wait=false        # held while it is in use",
         f"  kubectl delete providers.keep-operator.dev --all -n {NAMESPACE}",
         f"  curl -s {url}/readyz {url}/metrics",

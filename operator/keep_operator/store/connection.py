@@ -94,7 +94,8 @@ class Connection:
         try:
             cursor = self.driver.cursor(row_factory=namedtuple_row)
             await cursor.execute(known.text, {**known.values, **(values or {})})
-            rows = await cursor.fetchall() if cursor.description else []
+            # Not `cursor.description`, which describes each column only to be asked whether there is one.
+            rows = await cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
         except (psycopg.Error, UnicodeEncodeError) as error:
             failure = failures.translate(error, known.text)
             if failure is None:

@@ -14,6 +14,7 @@ from sqlalchemy import CTE, ColumnElement, Text, bindparam, cast, func, insert, 
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.sql.dml import ReturningInsert
 
+from keep_operator.domain import conditions
 from keep_operator.domain.ownership import Owner
 from keep_operator.resources.kinds import Key
 from keep_operator.store import documents
@@ -199,3 +200,19 @@ def entry(row: Row) -> Entry:
         actor=row.actor,
         details=row.details,
     )
+
+
+def told(entry: Entry) -> dict[str, Any]:
+    """The line as JSON, the same wherever it is told: by the read API, `kubectl keep ledger` and `keep-operator ledger show`."""
+    return {
+        "id": str(entry.id),
+        "at": conditions.to_milliseconds(entry.at),
+        "tenant": entry.tenant_id,
+        "kind": entry.key.kind,
+        "namespace": entry.key.namespace,
+        "name": entry.key.name,
+        "uid": entry.uid,
+        "action": str(entry.action),
+        "actor": entry.actor,
+        "details": dict(entry.details),
+    }

@@ -42,6 +42,7 @@ _GIVEN: Final = (
     WORKFLOW_REVISION.c.author_username,
     WORKFLOW_REVISION.c.author_source,
     WORKFLOW_REVISION.c.created_from_generation,
+    WORKFLOW_REVISION.c.diff_summary,
 )
 
 
@@ -217,6 +218,7 @@ async def _insert(
         "new_author_username": author.username if author else None,
         "new_author_source": author.source if author else None,
         "new_created_from_generation": revision.created_from_generation,
+        "new_diff_summary": revision.diff_summary,
         "new_created_at": revision.created_at if how is _RECOVER else None,
         "new_tags": list(revision.tags),
     }

@@ -184,6 +184,14 @@ WORKFLOW: Final = Table(
         unique=True,
         postgresql_where=text("((owner_uid IS NOT NULL) AND (deleted_at IS NULL))"),
     ),
+    # The read API asks by name, and has no uid.
+    Index(
+        "workflow_place_idx",
+        "owner_cluster",
+        "owner_namespace",
+        "owner_name",
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
 )
 
 # Content, which never changes: a trigger refuses whoever asks. What may change of a revision is in `revision_state`.
@@ -210,6 +218,8 @@ WORKFLOW_REVISION: Final = Table(
     Column("author_source", Text),
     Column("created_from_generation", BigInteger, nullable=False),
     _moment("created_at"),
+    # Against the revision before; NULL: there was none, or it is older than this column.
+    Column("diff_summary", Text),
     CheckConstraint("number > 0", name="workflow_revision_number_check"),
     CheckConstraint("content_hash ~ '^[0-9a-f]{64}$'", name="workflow_revision_content_hash_check"),
     CheckConstraint("num_nonnulls(flaw_reason, flaw_message) IN (0, 2)", name="workflow_revision_flaw_check"),

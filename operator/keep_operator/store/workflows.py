@@ -78,6 +78,7 @@ LIGHT: Final = (
     WORKFLOW_REVISION.c.author_username,
     WORKFLOW_REVISION.c.author_source,
     WORKFLOW_REVISION.c.created_from_generation,
+    WORKFLOW_REVISION.c.diff_summary,
     REVISION_STATE.c.first_active_at,
     REVISION_STATE.c.last_active_at,
     REVISION_STATE.c.rejected_reason,
@@ -549,10 +550,9 @@ def with_tenant(change: sa.CTE) -> sa.CTE:
 
 def revision_of(values: Sequence[Any], tags: Sequence[str] = ()) -> Revision:
     """The revision that `LIGHT` has brought."""
-    (number, content_hash, created_at, hash_version, flaw, message, parent, same, note, user, source, generation) = (
-        values[:12]
-    )
-    first_active_at, last_active_at, rejected, denied, archived_at = values[12:]
+    number, content_hash, created_at, hash_version, flaw, message, parent, same = values[:8]
+    note, user, source, generation, summary = values[8:13]
+    first_active_at, last_active_at, rejected, denied, archived_at = values[13:]
     return Revision(
         number=number,
         content_hash=content_hash,
@@ -564,6 +564,7 @@ def revision_of(values: Sequence[Any], tags: Sequence[str] = ()) -> Revision:
         change_note=note,
         author=None if user is None else Author(user, source),
         created_from_generation=generation,
+        diff_summary=summary,
         first_active_at=first_active_at,
         last_active_at=last_active_at,
         rejected=rejected,

@@ -10,14 +10,15 @@ from component.apiserver import patches
 from component.apiserver.server import ApiServer, serve
 from component.apiserver.state import Name
 from keep_operator.cluster.client import Cluster
-from keep_operator.domain import image, mirror, revision
+from keep_operator.cluster.events import Recorder
+from keep_operator.domain import image, mirror, release, revision
 from keep_operator.domain.history import Author, Lineage, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Owner
 from keep_operator.errors import Conflict, Unavailable
 from keep_operator.reconcile.images import Images
 from keep_operator.reconcile.world import World
-from keep_operator.resources.kinds import WORKFLOW_REVISIONS, WORKFLOWS, Key
+from keep_operator.resources.kinds import EVENTS, WORKFLOW_REVISIONS, WORKFLOWS, Key
 from keep_operator.runtime.workqueue import WorkQueue
 from unit.builders import NOW
 
@@ -51,11 +52,14 @@ class Rig:
     def __init__(self, server: ApiServer, cluster: Cluster) -> None:
         self.state = server.state
         self.world = World(WorkQueue(lambda: 0.0), "keep")
-        self.images = Images(self.world, cluster, cast(Any, Rows()))
+        recorder = Recorder(cluster, instance="operator", clock=lambda: NOW)
+        self.images = Images(self.world, cluster, cast(Any, Rows()), recorder)
         owner = server.state.create(WORKFLOWS, Name("default", "high-cpu"), {"spec": {}})
         self.owner = Owner("cluster-1", "default", "high-cpu", owner["metadata"]["uid"])
         lineage = Lineage(cast(Any, "lineage-1"), "keep", "high-cpu", self.owner, revisions=(FIRST,))
-        self.make = CreateImage(lineage, FIRST, NAME, mirror.labels("high-cpu", lineage, FIRST))
+        (make,) = mirror.due("high-cpu", lineage, (), release.OPEN, {}, NOW)
+        assert isinstance(make, CreateImage)
+        self.make = make
 
     def there(self) -> dict[str, Any]:
         """The object."""
@@ -68,6 +72,11 @@ class Rig:
     def known(self) -> Any:
         """What the world knows of it."""
         return self.world.cache.get(KEY)
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """The reasons of the Events, and the uid of what they are about."""
+        events = self.state.all(EVENTS).values()
+        return [(event["reason"], event["involvedObject"]["uid"]) for event in events if event["type"] == "Warning"]
 
     def image(self) -> Image:
         """The same as the rules see it."""
@@ -111,9 +120,24 @@ async def test_something_else_under_the_name_goes(rig: Rig, change: dict[str, An
     rig.change(change)
     with pytest.raises(Conflict):
         await rig.images.create(rig.make)
+    assert rig.warnings() == [("RevisionTampered", rig.owner.uid)]
     await rig.images.create(rig.make)
     assert rig.known().spec.true
     assert rig.there()["spec"]["lineageId"] == "lineage-1"
+
+
+async def test_a_leftover_is_nobodys_fault(rig: Rig) -> None:
+    """Of an object that had the Workflow's name before: it goes in silence, as Kubernetes would have it a moment later."""
+    await rig.images.create(rig.make)
+    (mine,) = rig.there()["metadata"]["ownerReferences"]
+    other = rig.state.create(WORKFLOWS, Name("default", "other"), {"spec": {}})
+    keeper = mine | {"name": "other", "uid": other["metadata"]["uid"], "controller": False}
+    rig.change({"metadata": {"ownerReferences": [mine | {"uid": "an older one"}, keeper]}})
+    rig.world.forget(KEY)
+    with pytest.raises(Conflict):
+        await rig.images.create(rig.make)
+    await rig.images.create(rig.make)
+    assert rig.warnings() == []
 
 
 async def test_one_that_is_going_is_waited_for(rig: Rig) -> None:
@@ -152,8 +176,8 @@ async def test_a_deletion_is_of_this_very_object(rig: Rig) -> None:
     rig.world.forget(KEY)
     await rig.images.create(rig.make)
     with pytest.raises(Conflict):
-        await rig.images.delete(DeleteImage(old, wrong=False))
+        await rig.images.delete(DeleteImage(rig.make.lineage, old, wrong=False))
     new = rig.image()
-    await rig.images.delete(DeleteImage(new, wrong=False))
+    await rig.images.delete(DeleteImage(rig.make.lineage, new, wrong=False))
     assert rig.known() is None
-    await rig.images.delete(DeleteImage(new, wrong=False))  # gone is gone
+    await rig.images.delete(DeleteImage(rig.make.lineage, new, wrong=False))  # gone is gone

@@ -13,7 +13,7 @@ from component.rig import crashes
 from component.rig.crashes import Story
 from component.rig.user import User
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
-from manifests import credential, decision, definition, provider, secret, tenant, workflow
+from manifests import credential, decision, definition, in_argo_cd, provider, querying, secret, tenant, workflow
 
 pytestmark = pytest.mark.component
 ARCHITECTURE: Final = Path(__file__).parents[3] / "docs/architecture.md"
@@ -153,6 +153,11 @@ async def _roll_back(user: User) -> None:
     await user.until(HELLO, lambda hello: hello.status["activeRevision"]["number"] == 1, "v1")
 
 
+async def _annotate(user: User) -> None:
+    user.patch(HELLO, {"metadata": {"annotations": {"keep-operator.dev/rollback-to": "1@monday"}}})
+    await user.until(HELLO, lambda hello: hello.status.get("lastHandledAction") == "1@monday", "a rollback")
+
+
 async def _rolled_back(user: User) -> None:
     await _rewritten(user)
     await _roll_back(user)
@@ -177,6 +182,48 @@ async def _delete_workflow(user: User) -> None:
     await user.gone(HELLO)
 
 
+USER = workflow("asking", "default", "team", querying("vm"))
+
+
+async def _used(user: User) -> None:
+    user.apply(TEAM, VM, USER)
+    await user.ready(TEAM, VM, USER)
+
+
+async def _delete_used(user: User) -> None:
+    user.delete(VM)
+    await user.gone(VM)
+    await user.condition(USER, "Available", ("False", "ActiveRevisionBroken"))
+
+
+IN_ARGO_CD = (in_argo_cd(VM), in_argo_cd(HELLO))
+
+
+async def _tracked(user: User) -> None:
+    user.apply(GOING, *IN_ARGO_CD)
+    await user.ready(GOING, *IN_ARGO_CD)
+
+
+async def _take_over(user: User) -> None:
+    user.apply(*IN_ARGO_CD)
+    for each in IN_ARGO_CD:
+        await user.until(each, lambda thing: not thing.raw["metadata"].get("ownerReferences"), "freedom")
+
+
+async def _delete_its_tenant(user: User) -> None:
+    user.delete(TEAM)
+    await user.condition(TEAM, "Deleting", ("True", "DependentsExist"))
+    user.patch(TEAM, CONFIRMED)
+    await user.gone(TEAM)
+    for each in IN_ARGO_CD:
+        await user.condition(each, "Ready", ("Unknown", "TenantNotFound"))
+
+
+async def _both(user: User) -> None:
+    user.apply(TEAM, VM, HELLO)
+    await user.ready(TEAM, VM, HELLO)
+
+
 async def _look_on(user: User) -> None:
     await user.ready(VM)
 
@@ -191,15 +238,19 @@ STORIES: Final = {
     "a rotated Secret": Story(_rotate, 3, before=_locked),
     "an adoption": Story(_adopt, 6, before=_left),
     "a deletion with its record": Story(_delete, 4, before=_there),
+    "a deletion though a Workflow uses it": Story(_delete_used, 8, before=_used),
     "a deletion that leaves its record": Story(_delete, 4, before=_orphaning),
-    "a Tenant, then its Workflow": Story(_workflow_first, 13),
-    "an edit of a Workflow": Story(_edit, 7, before=_written),
+    "a Tenant, then its Workflow": Story(_workflow_first, 11),
+    "an edit of a Workflow": Story(_edit, 6, before=_written),
     "a rollback": Story(_roll_back, 7, before=_rewritten),
-    "a new definition after a rollback": Story(_roll_forward, 8, before=_rolled_back),
+    "a rollback by annotation": Story(_annotate, 5, before=_rewritten),
+    "a new definition after a rollback": Story(_roll_forward, 6, before=_rolled_back),
     "versions that are archived": Story(_archive, 4, before=_grown_old),
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
     "a Tenant with all that depends on it": Story(_delete_tenant, 7, before=_going),
     "a Tenant that leaves its row": Story(_delete_tenant, 7, before=_there),
+    "Argo CD takes over": Story(_take_over, 3, before=_both),
+    "a Tenant of what Argo CD tracks": Story(_delete_its_tenant, 13, before=_tracked),
 }
 
 

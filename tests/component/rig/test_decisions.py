@@ -71,6 +71,46 @@ async def test_a_rollback(rig: Rig) -> None:
     assert (owner["uid"], owner["controller"]) == (thing.uid, False)
 
 
+def annotated(value: str) -> Json:
+    """What `kubectl annotate` sends."""
+    return {"metadata": {"annotations": {"keep-operator.dev/rollback-to": value}}}
+
+
+async def test_a_rollback_by_annotation(rig: Rig) -> None:
+    """The same in one transaction, without an object; it may stay there, and Git undoes it no more than a decision."""
+    operator, mark = await with_two_versions(rig)
+    rig.user.patch(HELLO, annotated("previous@monday"))
+    await rig.user.until(HELLO, lambda thing: thing.status.get("lastHandledAction") == "previous@monday", "a rollback")
+    await rig.rest()
+    assert rig.spent(operator, mark) == {
+        f"COMMIT insert deployment, insert handled_decision, insert hold, {ACTIVE.partition(', ')[2]}": 1,
+        "PATCH workflows/status": 1,
+        "PATCH workflowrevisions/status": 2,
+    }
+    thing = rig.user.get(HELLO)
+    assert (active(thing), thing.condition("Deployed")) == (1, ("False", "RolledBack"))
+    (entry,) = [entry for entry in rig.database.ledger("Workflow") if entry["action"] == "Handled"]
+    assert entry["actor"] == "annotation keep-operator.dev/rollback-to"
+    assert (entry["details"]["outcome"], entry["details"]["verified"]) == ("Done", False)
+    await rewritten(rig, "three")
+    await rig.operators[-1].stop()
+    await rig.operate(default_tenant="")
+    await rig.rest()
+    assert active(rig.user.get(HELLO)) == 3
+
+
+async def test_an_annotation_that_is_not_carried_out(rig: Rig) -> None:
+    """A Warning Event says why, once."""
+    operator, _ = await with_two_versions(rig)
+    rig.user.patch(HELLO, annotated("previous"))
+    await rig.user.until(HELLO, lambda thing: thing.status.get("lastHandledAction") == "previous", "a refusal")
+    assert rig.user.events("Warning") == [("Warning", "Refused", "hello")]
+    mark = rig.mark()
+    await rig.rest(25 * 60.0)
+    assert rig.spent(operator, mark) == {}
+    assert active(rig.user.get(HELLO)) == 2
+
+
 @pytest.mark.parametrize("again", [definition("two"), definition("two", description="Says two, loudly.")])
 async def test_a_manifest_that_is_applied_again_undoes_nothing(rig: Rig, again: Json) -> None:
     """A-RB-1: however often the definition that was rolled back is applied, with another description too."""

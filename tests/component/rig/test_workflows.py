@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 import yaml
 
+from component.apiserver.faults import Fault, writes
+from component.apiserver.state import Failure
 from component.rig.process import Operator
 from component.rig.rig import Mark, Rig
 from component.rig.scene import take
-from keep_operator.resources.kinds import WORKFLOW_REVISIONS, WORKFLOWS
+from keep_operator.resources.kinds import EVENTS, WORKFLOW_REVISIONS, WORKFLOWS
 from manifests import Json, Thing, config_map, definition, provider, querying, tenant
 from manifests import workflow as any_workflow
 
@@ -27,8 +29,11 @@ HELLO = workflow("hello", definition("one"))
 BROKEN: Json = {"steps": "none"}
 QUERY = querying("vm")
 FILE: Json = {"configMapKeyRef": {"name": "files", "key": "hello"}}
-VERSION = "COMMIT insert revision_state, insert revision_tag, insert workflow_revision, update workflow"
-ACTIVE = "COMMIT insert deployment, update revision_state, update workflow"
+FIRST = (
+    "COMMIT insert deployment, insert revision_state, insert revision_tag, insert workflow, insert workflow_revision, "
+    "update revision_state, update workflow"
+)
+NEXT = FIRST.replace("insert workflow, ", "")
 EDITS: tuple[Json, ...] = (
     {"spec": {"definition": {"consts": {"planted": True}}}},
     {"spec": {"changeNote": "not mine"}},
@@ -89,7 +94,7 @@ async def edited(rig: Rig, does: Json) -> Thing:
 
 
 async def test_a_new_workflow(rig: Rig) -> None:
-    """A first version costs its object, two status patches, and a transaction each for row, version and what is active."""
+    """A first version costs its object, two status patches, and one transaction for row, version and what is active."""
     operator, mark = await operate(rig, TEAM)
     rig.user.apply(HELLO)
     (thing,) = await rig.user.ready(HELLO)
@@ -99,10 +104,9 @@ async def test_a_new_workflow(rig: Rig) -> None:
         "PATCH workflows/status": 1,
         "POST workflowrevisions": 1,
         "PATCH workflowrevisions/status": 1,
-        "COMMIT insert workflow": 1,
-        VERSION: 1,
-        ACTIVE: 1,
+        FIRST: 1,
     }
+    assert rig.server.reads(operator.name, since=mark.exchanges)["GET workflows"] == 0
     assert active(thing) == 1
     assert images(rig)[1].condition("Active") == ("True", "Active")
     assert rig.user.events() == []
@@ -117,8 +121,7 @@ async def test_an_edit(rig: Rig) -> None:
         "PATCH workflows/status": 1,
         "POST workflowrevisions": 1,
         "PATCH workflowrevisions/status": 2,
-        VERSION: 1,
-        ACTIVE: 1,
+        NEXT: 1,
     }
     assert active(thing) == 2
     assert images(rig)[1].condition("Active") == ("False", "Reserve")
@@ -172,12 +175,9 @@ async def test_many_at_once(rig: Rig) -> None:
     await rig.user.ready(*things)
     await rig.rest()
     spent = rig.spent(operator, mark)
-    assert (spent["PATCH workflows"], spent["POST workflowrevisions"], spent[VERSION], spent[ACTIVE]) == (
-        30,
-        30,
-        30,
-        30,
-    )
+    assert (spent["PATCH workflows"], spent["POST workflowrevisions"]) == (30, 30)
+    for rows in ("insert workflow", "insert workflow_revision", "insert deployment"):
+        assert sum(count for what, count in spent.items() if rows in what.split(" ", 1)[1].split(", ")) == 30
     assert spent["PATCH workflows/status"] <= 3 * 30
     assert spent["PATCH tenants/status"] <= 5
     assert rig.user.events("Warning") == []
@@ -280,6 +280,23 @@ async def test_who_and_why_stand_in_the_version(rig: Rig) -> None:
     assert spec["author"] == {"username": "ann", "source": "Annotation"}
 
 
+async def test_what_changed_stands_in_the_version(rig: Rig) -> None:
+    """In one line, whatever the note says; it is written with the first status, and comes back with an object made anew."""
+    operator, mark = await operate(rig, TEAM, HELLO)
+    assert "diffSummary" not in images(rig)[1].status
+    rig.user.patch(HELLO, {"metadata": {"annotations": {"keep-operator.dev/change-note": "louder"}}})
+    await edited(rig, definition("two"))
+    await rig.rest()
+    second = images(rig)[2]
+    assert second.raw["spec"]["changeNote"] == "louder"
+    summary = second.status["diffSummary"]
+    assert summary.startswith("actions.say changed")
+    assert rig.spent(operator, mark)["PATCH workflowrevisions/status"] == 2
+    rig.user.delete(second.raw)
+    healed = await rig.user.until(second.raw, lambda thing: thing and thing.uid != second.uid and thing.status, "again")
+    assert healed.status["diffSummary"] == summary
+
+
 # What it waits for.
 
 
@@ -317,15 +334,49 @@ async def test_a_workflow_before_its_provider(rig: Rig) -> None:
 async def test_a_provider_that_goes_and_comes(rig: Rig) -> None:
     """The version stays active, but the Workflow says that it is broken, until the Provider is there again (A-GO-5)."""
     asking = workflow("hello", QUERY)
-    await operate(rig, TEAM, VM, asking)
+    operator, mark = await operate(rig, TEAM, VM, asking)
     rig.user.delete(VM)
     thing = await rig.user.condition(asking, "Available", ("False", "ActiveRevisionBroken"))
     assert thing.condition("ProvidersReady") == ("Unknown", "ProvidersNotReady")
     assert active(thing) == 1
+    await rig.user.gone(VM)
+    await rig.rest()
+    spent = rig.spent(operator, mark)
+    assert (spent["PATCH providers/status"], spent["PATCH providers"], spent["COMMIT delete provider"]) == (1, 1, 1)
+    assert ("Warning", "InUseByWorkflows", "vm") in rig.user.events()
     rig.user.apply(VM)
     (thing,) = await rig.user.ready(asking)
     assert thing.condition("Available") == ("True", "Serving")
     assert [*images(rig)] == [1]
+
+
+@pytest.mark.parametrize("first", ["the Provider", "the Workflow", "both at once"])
+async def test_a_provider_and_its_user_that_go(first: str, rig: Rig) -> None:
+    """In whatever order, nothing is left and nothing waits; a Workflow that goes too is no reason to warn (A-GO-5)."""
+    asking = workflow("hello", QUERY)
+    await operate(rig, TEAM, VM, asking)
+    match first:
+        case "the Provider":
+            rig.user.delete(VM)
+            await rig.user.gone(VM)
+            rig.user.delete(asking)
+        case "the Workflow":
+            rig.user.delete(asking)
+            await rig.user.gone(asking)
+            rig.user.delete(VM)
+        case _:
+            rig.user.delete(asking, VM)
+    await rig.user.gone(asking, VM)
+    warned = ("Warning", "InUseByWorkflows", "vm") in rig.user.events()
+    assert warned == (first == "the Provider")
+
+
+async def test_a_warning_that_cannot_be_written(rig: Rig) -> None:
+    """A status that the API server will not have does not keep a Provider that shall go."""
+    await operate(rig, TEAM, VM, workflow("hello", QUERY))
+    rig.server.faults.append(Fault(writes("providers/status"), refusal=Failure(422, "Invalid", "status: not so")))
+    rig.user.delete(VM)
+    await rig.user.gone(VM)
 
 
 async def test_a_provider_under_another_name(rig: Rig) -> None:
@@ -417,6 +468,9 @@ async def test_a_version_whose_object_goes_or_is_edited(rig: Rig) -> None:
         (healed,) = images_raw(rig)
         assert (healed["spec"], healed["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"]), edit
         assert healed["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
+    told = [event for event in rig.user.objects(EVENTS) if event.raw["reason"] == "RevisionTampered"]
+    assert {event.raw["involvedObject"]["name"] for event in told} == {"hello"}
+    assert sum(event.raw["count"] for event in told) == sum("labels" not in edit.get("metadata", {}) for edit in EDITS)
 
 
 async def test_a_version_that_somebody_made_up(rig: Rig) -> None:
@@ -428,6 +482,7 @@ async def test_a_version_that_somebody_made_up(rig: Rig) -> None:
     rig.user.apply(forged)
     await rig.rest()
     assert [*images(rig)] == [1]
+    assert rig.user.events("Warning") == [("Warning", "RevisionTampered", "hello")]
 
 
 async def test_a_row_changed_by_hand(rig: Rig) -> None:

@@ -51,6 +51,7 @@ class People:
             self._tenant,
             self._delete,
             *(self._decide for _ in range(3)),
+            self._annotate,
         )
         self._decisions = 0
 
@@ -136,6 +137,13 @@ class People:
         made = decision(action, about, request, **spec)
         self._user.apply(made | {"metadata": made["metadata"] | {"name": f"decision-{self._decisions}"}})
 
+    def _annotate(self) -> None:
+        """A rollback without a decision's object; now and then the same as before, or one that nobody can read."""
+        about = workflow(self._random.choice(("flow", "rival")), "default")
+        value = self._random.choice(("previous@1", "previous@2", "1@1", "good@1", "nonsense"))
+        if self._user.get(about):
+            self._user.patch(about, {"metadata": {"annotations": {"keep-operator.dev/rollback-to": value}}})
+
     def _delete(self) -> None:
         name = self._random.choice(("flow", "filed", "rival"))
         self._user.delete(workflow(name, "default"))
@@ -180,9 +188,13 @@ def _check(rig: Rig) -> None:
             active = own[row["active_revision"] - 1]
             assert active["flaw_reason"] is None
             assert not any(each["rejected_reason"] for each in own if each["content_hash"] == active["content_hash"])
-    handled = [
-        (entry["details"]["id"], entry["details"]["requestId"]) for entry in rig.database.ledger("WorkflowDecision")
+    entries = [
+        entry["details"]
+        for kind in ("WorkflowDecision", "Workflow")
+        for entry in rig.database.ledger(kind)
+        if entry["action"] == "Handled"
     ]
+    handled = [(each["id"], each["requestId"]) for each in entries]
     assert len(handled) == len(set(handled)) == len(rig.database.rows("SELECT 1 FROM keep_operator.handled_decision"))
     synced = [thing for thing in rig.user.objects(WORKFLOWS) if (thing.condition("Synced") or ("",))[0] == "True"]
     living = {thing.status["workflowId"] for thing in synced}

@@ -78,6 +78,13 @@ def test_the_roles_are_those_that_are_used() -> None:
     assert len(of_kind(objects, "RoleBinding")) + len(of_kind(objects, "ClusterRoleBinding")) == 3
 
 
+def test_the_purge_may_do_what_uninstall_asks_for() -> None:
+    """The hook is not refused in the middle, and can do no more than take objects of ours away."""
+    (role,) = of_kind(helm().render(COMBINATIONS["everything"]), "ClusterRole", f"{RELEASE}-purge")
+    reviews = {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]}
+    assert _sorted(role["rules"]) == _sorted([*access.granted(access.UNINSTALL_RULES, set(access.Reach)), reviews])
+
+
 def test_secrets_can_be_read_in_listed_namespaces_only() -> None:
     """A cluster's other Secrets are none of the operator's business where somebody says so."""
     objects = helm().render({"secretNamespaces": ["b", "a", "a"]})
@@ -154,6 +161,14 @@ def test_kubectl_keep_finds_the_console() -> None:
 
 def _pods(objects: list[Json]) -> list[Json]:
     return [each["spec"]["template"] for each in objects if each["kind"] in ("Deployment", "StatefulSet", "Job")]
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_no_service_gives_a_setting(name: str) -> None:
+    """The variables that Kubernetes makes of a Service `keep-operator-console` would be taken for settings."""
+    ours = [pod for pod in _pods(helm().render(COMBINATIONS[name])) if "serviceAccountName" in pod["spec"]]
+    assert ours
+    assert all(pod["spec"]["enableServiceLinks"] is False for pod in ours)
 
 
 # Of https://kubernetes.io/docs/concepts/security/pod-security-standards/, what the profile `restricted` asks for.

@@ -62,6 +62,8 @@ def _given(node: ast.AST) -> Iterator[str]:
             yield from _texts(reason)
         case ast.Call(func=ast.Name(id=name), args=[reason, *_]) if name in ERRORS:
             yield from _texts(reason)
+        case ast.Call(func=ast.Attribute(attr="record"), args=[_, _, reason, _]):
+            yield from _texts(reason)
         case ast.Tuple(elts=[ast.Name(id=name), reason, _]) if name in ERRORS:
             yield from _texts(reason)
         case ast.Assign(targets=[ast.Name(id="reason")], value=reason):

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from e2e import accounts
 from e2e.cluster import Database, Kube, eventually
+from e2e.keep import Keep
 from e2e.operators import Operator
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
 from keep_operator.sandbox.instance import Sandbox
 from manifests import definition, workflow
-
-from .conftest import Keep
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 def console(team: str, sandbox: Sandbox, database: Database, tmp_path: Path) -> Iterator[str]:
     """The address of a console beside the operator."""
     environment = {
-        "KUBECONFIG": str(sandbox.kubeconfig()),
+        "KUBECONFIG": str(sandbox.kubeconfig("console")),
         "KEEP_OPERATOR_DATABASE_URL": database.url,
         "KEEP_OPERATOR_CONSOLE_PORT": "0",
     }
@@ -45,10 +45,7 @@ def _token(kube: Kube, namespace: str) -> str:
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     kube.send("POST", f"{rbac}/roles", {**account, "rules": [rule]})
     kube.send("POST", f"{rbac}/rolebindings", bound)
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/reader/token"
-    status, answer = kube.send("POST", path, {"spec": {"expirationSeconds": 3600}})
-    assert status == 201, answer
-    return str(answer["status"]["token"])
+    return accounts.token(kube, namespace, "reader")
 
 
 def test_an_archived_version_is_not_out_of_the_world(

@@ -6,9 +6,8 @@ import pytest
 
 from e2e.cluster import Json, Kube, tenant
 from e2e.conftest import Operate
+from e2e.keep import Keep
 from manifests import workflow
-
-from .conftest import Keep
 
 pytestmark = pytest.mark.e2e
 

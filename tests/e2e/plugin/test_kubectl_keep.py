@@ -10,9 +10,8 @@ import yaml
 
 from component.plugin.conftest import HASHES, VERSIONS, workflow
 from e2e.cluster import Json, Kube, eventually
+from e2e.keep import Keep
 from keep_operator.resources.kinds import GROUP, WORKFLOW_DECISIONS, WORKFLOW_REVISIONS, WORKFLOWS, Resource
-
-from .conftest import Keep
 
 pytestmark = pytest.mark.e2e
 

@@ -49,6 +49,25 @@ def _of(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def _typed(text: str, folder: Path) -> str:
+    """What the lines about the read API print that the screen offers, in a second terminal."""
+    offered = re.search(
+        r"^ +export KEEP_OPERATOR_API_URL=.*^ +kubectl keep ledger [^\n]*$", text, re.MULTILINE | re.DOTALL
+    )
+    assert offered is not None, text
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}
+    done = subprocess.run(
+        ["bash", "-euc", f'eval "$("$1" -m keep_operator sandbox env)"\n{offered[0]}', "bash", sys.executable],
+        env={**environment, "KEEP_OPERATOR_SANDBOX_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     running: tuple[subprocess.Popen[str], Path], tmp_path: Path
 ) -> None:
@@ -89,6 +108,7 @@ def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     ]
     places = [text.index(words) for words in told_of_versions]
     assert places == sorted(places)
+    assert "Deployed" in _typed(text, tmp_path / "sandbox"), text
     process.send_signal(signal.SIGINT)
     process.wait(60)
     eventually(lambda: _of(tmp_path / "sandbox"), lambda left: not left, "end of every process")

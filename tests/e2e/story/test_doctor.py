@@ -10,6 +10,7 @@ import pytest
 from e2e.cluster import Database, Kube
 from e2e.conftest import Operate
 from keep_operator.sandbox.instance import Sandbox
+from manifests import in_argo_cd, provider
 
 pytestmark = pytest.mark.e2e
 
@@ -75,3 +76,24 @@ def test_each_missing_part_is_named(
     assert said in printed
     assert "->" in printed
     assert "hidden-pw" not in printed
+
+
+@pytest.mark.parametrize("policy", ["ExceptArgoCD", "Always"])
+def test_what_argo_cd_could_not_prune_is_named(
+    policy: str, operate: Operate, kube: Kube, namespace: str, sandbox: Sandbox, database: Database
+) -> None:
+    """With owners everywhere, objects in Argo CD are named before somebody wonders why they stay."""
+    operate()
+    tracked, plain = in_argo_cd(provider("tracked", namespace)), provider("plain", namespace)
+    kube.create(tracked, plain)
+    kube.await_ready(tracked, plain)
+    code, printed = _doctor({**_environment(sandbox, database), "KEEP_OPERATOR_OWNER_REFERENCES": policy})
+    assert code == 0, printed
+    if policy == "Always":
+        assert (
+            f"warn  Argo CD      1 object in Argo CD would have an owner, and is not pruned then: Provider {namespace}/tracked"
+            in printed
+        )
+        assert "-> set KEEP_OPERATOR_OWNER_REFERENCES=ExceptArgoCD" in printed
+    else:
+        assert "ok    Argo CD      1 object in Argo CD without an owner" in printed

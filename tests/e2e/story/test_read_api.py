@@ -19,10 +19,10 @@ import yaml
 
 from contract.docs import pages
 from databases import name_of
+from e2e import accounts
 from e2e.cluster import Database, Json, Kube, eventually
 from e2e.conftest import Operate
 from e2e.operators import Operator
-from keep_operator.cluster import access
 from keep_operator.sandbox import tools
 from keep_operator.sandbox.instance import Sandbox
 from manifests import definition, tenant, workflow
@@ -88,8 +88,7 @@ def post(kube: Kube, path: str, body: Json) -> Json:
 def account(kube: Kube, namespace: str, name: str) -> str:
     """A token of a new service account."""
     post(kube, f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-    return str(post(kube, path, {"spec": {"expirationSeconds": 3600}})["status"]["token"])
+    return accounts.token(kube, namespace, name)
 
 
 def allow(kube: Kube, namespace: str, name: str) -> None:
@@ -144,24 +143,12 @@ def console(
     kube.await_state(
         workflow("hello", namespace), lambda thing: thing.status["activeRevision"]["number"] == 2, "the second version"
     )
-    for manifest in (
-        access.console_role(),
-        access.console_binding(access.ServiceAccount(namespace, "console")),
-    ):
-        plural = f"{manifest['kind'].lower()}s"
-        kube.send("DELETE", f"{RBAC}/{plural}/{manifest['metadata']['name']}")
-        post(kube, f"{RBAC}/{plural}", manifest)
-    config = yaml.safe_load(sandbox.kubeconfig().read_text())
-    config["users"] = [
-        {"name": user["name"], "user": {"token": account(kube, namespace, "console")}} for user in config["users"]
-    ]
-    (tmp_path / "console.kubeconfig").write_text(yaml.safe_dump(config))
     role = urlsplit(read_only).username
     with psycopg.connect(sandbox.database.url(name_of(database.url), superuser=True), autocommit=True) as admin:
         admin.execute(f"GRANT USAGE ON SCHEMA keep_operator TO {role}")
         admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA keep_operator TO {role}")
     given = {
-        "KUBECONFIG": str(tmp_path / "console.kubeconfig"),
+        "KUBECONFIG": str(sandbox.kubeconfig("console")),
         "KEEP_OPERATOR_DATABASE_URL": read_only,
         "KEEP_OPERATOR_CONSOLE_PORT": "0",
     }

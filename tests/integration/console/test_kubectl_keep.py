@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from component.plugin.conftest import VERSIONS, Terminal, terminal
 from integration.console.visit import Console
 from integration.store import lineages
 from integration.store.lineages import ME
+from keep_operator.cli import ledger
 from keep_operator.domain.history import Lineage
 from keep_operator.resources.kinds import GROUP
 
@@ -39,6 +41,20 @@ async def test_the_ledger_of_a_workflow_and_of_a_tenant(terminal: Terminal, cons
         terminal.keep, "ledger", "high-cpu", "--api-url", console.url, "--api-token", console.token
     )
     assert "v1 -> v2" in shown.stdout.splitlines()[1]
+
+
+async def test_an_entry_is_told_alike_everywhere(
+    terminal: Terminal, console: Console, lineage: Lineage, database_url: str
+) -> None:
+    """A script that reads one of the three reads the others."""
+    answer = await console.ask("/ledger", params={"tenant": "keep", "limit": "1"})
+    (answered,) = answer.body["items"]
+    (kept,) = await keep(terminal, console, "ledger", "--tenant", "keep", "--limit", "1")
+    words = ["show", "--tenant", "keep", "--limit", "1", "-o", "json"]
+    environment = {"KEEP_OPERATOR_DATABASE_URL": database_url}
+    shown = await asyncio.to_thread(CliRunner().invoke, ledger.group, words, env=environment)
+    assert shown.exit_code == 0, shown.output
+    assert [answered] == [kept] == json.loads(shown.stdout)
 
 
 async def test_versions_without_an_object(terminal: Terminal, console: Console, lineage: Lineage) -> None:

@@ -11,7 +11,7 @@ from contract.docs import pages
 from integration.console.visit import Console
 from integration.store import lineages
 from keep_operator.console import app, asked
-from keep_operator.domain import revision
+from keep_operator.domain import comparison, revision
 from keep_operator.domain.history import Author, Cause, Hold, Lineage, Revision
 from keep_operator.store import history, revisions, workflows
 
@@ -72,6 +72,7 @@ async def _make(console: Console) -> Lineage:
             lineages.EARLIER,
             parent_number=number - 1 or None,
             change_note=(None, "Less noise")[number - 1],
+            diff_summary=(None, comparison.summary(comparison.compare(FIRST, SECOND)))[number - 1],
             author=Author("ann@example.com", "Annotation"),
             created_from_generation=number,
         )

@@ -89,6 +89,7 @@ def revision(number: int, content: str) -> Revision:
         flaw=BROKEN if content.islower() else None,
         parent_number=number - 1 or None,
         change_note=f"made {content}",
+        diff_summary=f"became {content}" if number > 1 else None,
         author=Author("ann", "Annotation"),
         created_from_generation=number,
     )

@@ -42,7 +42,7 @@ async def test_a_version_is_read_as_it_was_made(engine: Engine) -> None:
     await samples.have_tenant(engine)
     seen = await lineages.have(engine)
     content = {"steps": [{"with": {"limit": 1e23, "text": "Grüße\u0001", "yes": True}}], "actions": []}
-    made = lineages.revision(1, "a")
+    made = replace(lineages.revision(1, "a"), diff_summary="consts changed (limit: 80 → 90)")
     await done(engine, lambda conn: revisions.insert(conn, seen, made, content, name="high-cpu-v1", actor=ACTOR))
     (found,) = (await own(engine)).revisions
     assert found == replace(made, created_at=found.created_at)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -21,7 +21,8 @@ from keep_operator.errors import Conflict, Refused, Waiting
 from keep_operator.resources.kinds import Key
 from keep_operator.store import decisions, ledger, providers, revisions, tenants, workflows
 from keep_operator.store import engine as database
-from keep_operator.store.connection import Connection
+from keep_operator.store import history as past
+from keep_operator.store.connection import Connection, Prepared
 from keep_operator.store.engine import Engine
 from keep_operator.store.tables import WORKFLOW
 
@@ -412,7 +413,7 @@ async def test_each_deed_is_one_statement(engine: Engine, lineage: Lineage) -> N
 
 
 async def test_looks_and_guards_use_indexes(engine: Engine) -> None:
-    """With thousands of workflows a look still finds its two by unique indexes."""
+    """With thousands of workflows a look still finds its two by unique indexes, and the read API the one of a name by another."""
     await samples.have_tenant(engine)
     many = """
         INSERT INTO keep_operator.workflow (id, tenant_id, external_name, deletion_policy, suspended, settings, checksum,
@@ -423,10 +424,16 @@ async def test_looks_and_guards_use_indexes(engine: Engine) -> None:
     async with database.transaction(engine) as conn:
         await conn.execute(text(many))
         await conn.execute(text("ANALYZE keep_operator.workflow"))
-        known = workflows._OBSERVE
-        given = {"cluster": "cluster-a", "uid": "u7", "tenant": "keep", "name": "w8"}
-        cursor = await conn.driver.execute("EXPLAIN " + known.text, {**known.values, **given})
-        plan = "\n".join(row[0] for row in await cursor.fetchall())
-    assert "workflow_owner_key" in plan
-    assert "workflow_tenant_id_external_name_key" in plan
-    assert f"Seq Scan on {WORKFLOW.name} " not in plan
+        seen = await explained(conn, workflows._OBSERVE, uid="u7", tenant="keep", name="w8")
+        named = await explained(conn, past._LIVING, namespace="monitoring", name="w8")
+    assert "workflow_owner_key" in seen
+    assert "workflow_tenant_id_external_name_key" in seen
+    assert "workflow_place_idx" in named
+    assert f"Seq Scan on {WORKFLOW.name} " not in seen + named
+
+
+async def explained(conn: Connection, statement: Prepared, **given: str) -> str:
+    """How the database would go about a statement."""
+    values = {**statement.values, "cluster": "cluster-a", **given}
+    cursor = await conn.driver.execute(cast(Any, "EXPLAIN " + statement.text), values)
+    return "\n".join(row[0] for row in await cursor.fetchall())

@@ -8,7 +8,7 @@ import pytest
 
 from keep_operator.domain import provider, tenancy
 from keep_operator.domain.ownership import HolderState
-from keep_operator.domain.planning import Plan, SetMetadata
+from keep_operator.domain.planning import Plan, SetMetadata, Tell
 from keep_operator.domain.provider import (
     Action,
     Adopt,
@@ -566,6 +566,52 @@ def test_a_provider_that_never_reconciled_deletes_nothing() -> None:
     """It holds no record: another's is none of its business (A-GC-1)."""
     holder = provider_record(owner=ELSEWHERE)
     assert isinstance(do(a_look(going(), holder=holder, holder_state=HolderState.LIVE)), SetMetadata)
+
+
+def users(count: int) -> tuple[Key, ...]:
+    """Workflows that use the Provider, in no order."""
+    return tuple(Key("Workflow", "monitoring", f"flow-{number}") for number in reversed(range(count)))
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Orphan"])
+def test_a_provider_that_is_used_goes_with_a_warning(policy: str) -> None:
+    """The Workflows are named before the record goes, and nothing waits for them (A-GO-5)."""
+    seen = a_look(going(spec={"deletionPolicy": policy}, status=ready_status()), own=provider_record(), users=users(2))
+    warning, end = decide(seen).actions
+    assert isinstance(warning, Tell)
+    assert type(end).__name__ == policy
+    written: Plan[Any] = Plan(status=warning.status)
+    assert found(written, "Deleting") == ("True", "InUseByWorkflows")
+    assert "monitoring/flow-0, monitoring/flow-1." in told(written, "Deleting")
+
+
+def test_a_warning_names_few_of_many() -> None:
+    """Two hundred Workflows may use one Provider."""
+    warning, _ = decide(a_look(going(), own=provider_record(), users=users(200))).actions
+    assert isinstance(warning, Tell)
+    written: Plan[Any] = Plan(status=warning.status)
+    message = told(written, "Deleting")
+    assert message.count("monitoring/") == provider.NAMED
+    assert f"and {200 - provider.NAMED} more" in message
+
+
+@pytest.mark.parametrize(
+    ("reason", "warned"),
+    [("InUseByWorkflows", False), ("DeletionFailed", False), ("Finalizing", True), ("DatabaseUnavailable", True)],
+)
+def test_a_warning_is_given_once(reason: str, warned: bool) -> None:
+    """A deletion that fails again and again does not write two statuses each time."""
+    status = with_status([condition("Deleting", reason=reason)])
+    plan = decide(a_look(going(status=status), own=provider_record(), users=users(1)))
+    assert [type(action) for action in plan.actions] == [*([Tell] if warned else []), Delete]
+
+
+def test_nobody_is_warned_where_nothing_is_lost() -> None:
+    """Another Provider takes the record over, or there never was one."""
+    heir = a_claim("victoriametrics")
+    seen = a_look(going(), own=provider_record(), heirs=(heir,), users=users(1))
+    assert do(seen) == HandOver(provider_record(), provider_owner("victoriametrics"))
+    assert isinstance(do(a_look(going(), users=users(1))), SetMetadata)
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Orphan"])

@@ -142,13 +142,14 @@ def test_what_the_database_knows_needs_nothing() -> None:
 
 def test_a_lost_lineage_is_made_again_with_its_versions() -> None:
     """The same id, numbers and hashes, and the object of each version keeps its name."""
-    steps = plan(None, image(2, "B"), image(1, "A"))
+    steps = plan(None, image(2, "B", diffSummary="steps.b added"), image(1, "A"))
     assert kinds(steps) == [Make, MakeRevision, MakeRevision]
     made, one, two = steps
     assert isinstance(made, Make) and isinstance(one, MakeRevision) and isinstance(two, MakeRevision)
     assert (made.lineage.id, made.lineage.owner, made.lineage.external_name) == (ID, OWNER, "high-cpu")
     assert (one.revision.number, one.name, one.revision.content_hash) == (1, "high-cpu-v1", content_hash("A"))
     assert (two.revision.number, two.content) == (2, definition("B"))
+    assert [each.revision.diff_summary for each in (one, two)] == [None, "steps.b added"]
 
 
 def test_only_what_is_lacking_is_made() -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from keep_operator.cluster.events import Subject
-from keep_operator.domain import tenant
+from keep_operator.domain import planning, tenant
 from keep_operator.domain.planning import Plan
 from keep_operator.errors import Conflict, KeepOperatorError
 from keep_operator.reconcile.credentials import SecretReader
@@ -28,16 +28,24 @@ from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.shell import Kind, Report, Shell
 from keep_operator.reconcile.tenant import Tenants
 from keep_operator.reconcile.world import World
+from keep_operator.resources import objects
 from keep_operator.resources import provider as provider_reader
+from keep_operator.resources import workflow as workflow_reader
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.shapes import Invalid
 from keep_operator.runtime.workqueue import WorkQueue
-from unit.builders import CLUSTER, NOW
+from unit.builders import CLUSTER, NOW, manifest
 from unit.reconcile import simulated
 from unit.reconcile.simulated import FOREGROUND, Broken, Raw, Rows, Server
 
 T = TypeVar("T")
 Mark: TypeAlias = Hashable
+# The Workflow of `Server.used`. It is not explored itself: that is what `component/rig` does, on a real database.
+USER: Final = objects.parse(
+    "Workflow",
+    manifest("user", {"tenantRef": {"name": "keep"}, "definition": {}}, namespace="ns"),
+    workflow_reader,
+)
 # A counterexample is longer than this many steps only if something is wrong with the exploration itself.
 STATES_LIMIT: Final = 400_000
 
@@ -152,6 +160,9 @@ def operator(server: Server, rows: Rows, cache: Mapping[Key, Raw]) -> Shell:
     world = World(_NoQueue(), "keep")
     for key, raw in cache.items():
         world.cache.put(simulated.parse(key.kind, raw))
+    if server.used:
+        world.cache.put(USER)
+        world.uses(USER.key, server.used)
     given: dict[str, Any] = {"world": world, "cluster": server, "database": simulated.Database(rows, CLUSTER)}
     resync = timedelta(minutes=10)
     tenants = Tenants(**given, runtime="builtin", resync=resync, clock=lambda: 0.0)
@@ -414,8 +425,8 @@ async def _carry_out(shell: Shell, key: Key, flight: InFlight) -> str:
     kind, obj = shell._kinds[key.kind], simulated.parse(key.kind, flight.raw)
     try:
         try:
-            for action in flight.plan.actions:
-                await shell._act(kind, obj, action, Report())
+            for step in planning.steps(flight.plan.actions):
+                await shell._act(kind, obj, step, Report())
             if not flight.plan.actions:
                 await shell._report(kind, obj, flight.plan, Report())
         except Conflict:

@@ -367,6 +367,8 @@ class Server:
     emit: Callable[[str, str, Raw], None] = lambda _type, _kind, _raw: None
     rows: Rows | None = None
     down: bool = False
+    # The names of Providers that a Workflow of Tenant `keep` uses, to which nothing ever happens.
+    used: tuple[str, ...] = ()
     # What the operator has written, in order: of which object, and whether "metadata" or "status".
     patches: list[tuple[Key, str]] = field(default_factory=list)
 

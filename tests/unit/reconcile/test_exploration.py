@@ -1,13 +1,15 @@
 """Every order in which a few edits, looks, writes and crashes can happen ends well."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import count
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from keep_operator.domain import ownership, provider
+from keep_operator.domain import conditions, ownership, provider
+from keep_operator.domain.planning import Plan
 from keep_operator.reconcile.succession import Succession
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import CONFIRM_DELETION
@@ -38,9 +40,12 @@ def fresh() -> tuple[Server, Rows]:
     return server, rows
 
 
-def settled(tenants: tuple[Key, ...] = (KEEP,), **specs: Mapping[str, Any]) -> tuple[Server, Rows]:
-    """Tenants and Providers, all Ready."""
+def settled(
+    tenants: tuple[Key, ...] = (KEEP,), used: tuple[str, ...] = (), **specs: Mapping[str, Any]
+) -> tuple[Server, Rows]:
+    """Tenants and Providers, all Ready; a Workflow uses those of the names ``used``."""
     server, rows = fresh()
+    server.used = used
     for key in tenants:
         server.create(key, ALL)
     for name, each in specs.items():
@@ -124,6 +129,33 @@ def test_a_rename_ends_well_in_every_order() -> None:
         delete(B),
         of=settled(a=spec("vm")),
         budget=4,
+    )
+
+
+def test_a_provider_that_a_workflow_uses_ends_well() -> None:
+    """The warning that it gets on its way out holds nothing up, whatever happens to it meanwhile (A-GO-5)."""
+    explore(
+        create(B, spec=spec("vm")),
+        delete(A),
+        edit(A, "rename", externalName="other"),
+        edit(A, "orphans", deletionPolicy="Orphan"),
+        delete(B),
+        of=settled(used=("vm",), a=spec("vm")),
+        budget=3,
+        faults=1,
+    )
+
+
+def test_a_cache_that_lags_behind_a_warning_ends_well() -> None:
+    """The status that names the Workflows is written to an object that others have changed since."""
+    explore(
+        create(B, spec=spec("vm")),
+        delete(A),
+        strip(A),
+        edit(A, "rename", externalName="other"),
+        of=settled(used=("vm", "other"), a=spec("vm")),
+        budget=2,
+        late=True,
     )
 
 
@@ -260,6 +292,23 @@ def test_the_exploration_finds_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ownership, "may_inherit", lambda claim, kind, _: claim.can_own and claim.type == kind)
     with pytest.raises(AssertionError, match="never released"):
         explore(edit(A, "takes b's name", externalName="b"), delete(B), of=settled(a=spec("a"), b=spec("b")), budget=2)
+
+
+def test_the_exploration_finds_a_deletion_that_waits_for_workflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning that comes in place of the deletion, and not before it, would not go unnoticed."""
+
+    def report(seen: provider.Observed, own: provider.Record, now: datetime) -> dict[str, Any]:
+        held = conditions.true("Deleting", "InUseByWorkflows", "It is used")
+        return dict(provider._report_deletion(seen, held, now).status or {})
+
+    def wait(seen: provider.Observed, now: datetime) -> Plan[Any]:
+        own = seen.own
+        return plan(seen, now) if own is None or not seen.users else Plan(status=report(seen, own, now))
+
+    plan = provider._plan_deletion
+    monkeypatch.setattr(provider, "_plan_deletion", wait)
+    with pytest.raises(AssertionError, match="never released"):
+        explore(delete(A), create(B, spec=spec("vm")), of=settled(used=("vm",), a=spec("vm")), budget=2)
 
 
 def test_the_exploration_finds_a_lost_record(monkeypatch: pytest.MonkeyPatch) -> None:

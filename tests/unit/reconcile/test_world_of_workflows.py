@@ -155,6 +155,17 @@ def test_a_provider_of_another_tenant_is_another_one() -> None:
     assert world.provider("keep", "vm") is None
 
 
+def test_who_uses_a_provider_is_known_by_its_name() -> None:
+    """Of that tenant only, and only as long as the definition says so."""
+    world, _ = the_world(tenant(), flow(), flow("low", {"tenantRef": {"name": "other"}}))
+    world.uses(HIGH, {"vm"})
+    world.uses(LOW, {"vm"})
+    assert [obj.key for obj in world.users("keep", "vm")] == [HIGH]
+    assert [obj.key for obj in world.users("other", "vm")] == [LOW]
+    world.uses(HIGH, ())
+    assert world.users("keep", "vm") == []
+
+
 def test_what_a_definition_uses_no_more_wakes_nobody() -> None:
     """An edit may take a Provider out; a Workflow that is gone uses none."""
     world, queue = the_world(tenant(), one(), flow())

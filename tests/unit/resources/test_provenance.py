@@ -63,7 +63,42 @@ def test_the_manager_is_the_one_that_wrote_the_definition_last() -> None:
     assert provenance.of({"managedFields": managers})["fieldManager"] == "kubectl-edit"
 
 
+def test_nobody_is_named_as_the_user() -> None:
+    """The API server does not tell who was signed in, and a claim is not passed off for it."""
+    claims = {"keep-operator.dev/author": "ann", "kubernetes.io/change-cause": "bob"}
+    found = provenance.of({"annotations": claims, "managedFields": [wrote("kubectl-edit")]})
+    assert "user" not in found
+
+
 def test_what_is_too_long_is_cut() -> None:
     """The status takes no more, and a status that is refused would tell nothing at all."""
     found = provenance.of({"annotations": {"argocd.argoproj.io/tracking-id": "x" * 5000}})
     assert len(found["trackingId"]) == 1024
+
+
+TRACKED: dict[str, Any] = {"annotations": {"argocd.argoproj.io/tracking-id": "app:group/kind:ns/name"}}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tracked"),
+    [
+        ({}, False),
+        (TRACKED, True),
+        ({"managedFields": [wrote("argocd-controller")]}, True),
+        ({"managedFields": [wrote("kubectl"), wrote("argocd-controller", operation="Apply")]}, True),
+        ({"managedFields": [wrote("argocd-controller", subresource="status")]}, False),
+        ({"managedFields": [wrote("argocd-server")]}, False),
+        ({"labels": {"app.kubernetes.io/instance": "keep"}}, False),
+        ({"labels": {"app.kubernetes.io/instance": "keep"}, "managedFields": [wrote("helm")]}, False),
+        (
+            {"labels": {"app.kubernetes.io/instance": "keep"}, "managedFields": [wrote("argocd-controller")]},
+            True,
+        ),
+        ({"labels": {"argocd.argoproj.io/instance": "app"}, "managedFields": [wrote("argocd-controller")]}, True),
+        ({"annotations": {"argocd.argoproj.io/sync-wave": "1"}}, False),
+        ({"annotations": None, "managedFields": None}, False),
+    ],
+)
+def test_what_argo_cd_tracks(metadata: dict[str, Any], tracked: bool) -> None:
+    """By annotation or by a label of any name: what Argo CD has applied it may prune. Helm's own label is no sign of it."""
+    assert provenance.in_argo_cd(metadata) is tracked

@@ -1,0 +1,49 @@
+-- Decides Resume about the Workflow that Argo CD shows.
+-- What Git says is not held back any more.
+local os = require("os")
+
+-- Must be the Kubernetes user that Argo CD creates the decision as.
+local actor = "system:serviceaccount:argocd:argocd-server"
+local given = actionParams or {}
+
+local function text(value)
+  if value ~= nil and value ~= "" then
+    return value
+  end
+end
+
+-- A second click in the same second, on the same state, is the same request.
+local stamp = "resume-" .. obj.metadata.resourceVersion .. "-" .. os.time()
+local name = obj.metadata.name .. "-" .. stamp
+if #name > 253 then
+  name = obj.metadata.uid .. "-" .. stamp
+end
+
+local decision = {
+  apiVersion = obj.apiVersion,
+  kind = "WorkflowDecision",
+  metadata = {
+    name = name,
+    namespace = obj.metadata.namespace,
+    -- Without its owner Argo CD would not show it below the Workflow.
+    ownerReferences = {
+      {
+        apiVersion = obj.apiVersion,
+        kind = obj.kind,
+        name = obj.metadata.name,
+        uid = obj.metadata.uid,
+        controller = false,
+        blockOwnerDeletion = false,
+      },
+    },
+  },
+  spec = {
+    workflowRef = { name = obj.metadata.name },
+    action = "Resume",
+    actor = actor,
+    onBehalfOf = text(given.onBehalfOf),
+    reason = text(given.reason),
+    requestId = obj.metadata.uid .. "-" .. stamp,
+  },
+}
+return { { operation = "create", resource = decision } }
