@@ -31,7 +31,7 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     target = OUT / f"{given.only}.json"
     target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    console = Console(width=110)
+    console = Console(width=120)
     for table in measurement.tables(result):
         console.print(table)
     console.print(measurement.verdict(result), highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import psutil
 from rich.table import Table
 
 from bench.api import Api, Json, is_ready
@@ -35,7 +36,8 @@ _NAMES: Final = {"ours": "keep-operator", "floor": "bare client", "kopf": "plain
 class Run:
     """One cold apply. ``seconds`` are ``measured_s``, scaled to ``objects`` where fewer were Ready in time.
 
-    ``cpu_s`` is what the process used of the cores, ``queued_s`` how long it wanted one and had none.
+    ``cpu_s`` is what the process used of the cores, ``queued_s`` how long it wanted one and had none. ``client_s`` is what the
+    applying client used, which in the floor's run makes all the writes, and ``servers_s`` API server, etcd and PostgreSQL.
     """
 
     objects: int
@@ -46,6 +48,8 @@ class Run:
     writes: dict[str, int]
     writes_seen: int
     ms_per_write: float
+    client_s: float
+    servers_s: float
     rss_mb: float = 0.0
     cpu_s: float = 0.0
     queued_s: float = 0.0
@@ -56,6 +60,7 @@ async def timed(api: Api, resource: Resource, objects: int, apply: Callable[[], 
     ready = set[str]()
     async with _watched(api, resource, ready) as watching:
         before, began, apply_s = await api.writes(), time.monotonic(), None
+        client_s, beside_s = time.process_time(), _beside_s()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RUN_LIMIT_S):
                 await apply()
@@ -65,6 +70,7 @@ async def timed(api: Api, resource: Resource, objects: int, apply: Callable[[], 
                         watching.result()
                     await asyncio.sleep(0.01)
         seconds = time.monotonic() - began
+        client_s, beside_s = time.process_time() - client_s, _beside_s() - beside_s
     if not ready:
         raise RuntimeError(f"no {resource.kind} became Ready within {RUN_LIMIT_S:.0f} s")
     await asyncio.sleep(SETTLE_S)
@@ -79,6 +85,8 @@ async def timed(api: Api, resource: Resource, objects: int, apply: Callable[[], 
         writes=writes,
         writes_seen=seen,
         ms_per_write=round(seconds * 1000 / max(seen, 1), 3),
+        client_s=round(client_s, 2),
+        servers_s=round(beside_s, 2),
     )
 
 
@@ -86,10 +94,13 @@ async def of_process(process: Process, timed: Awaitable[Run]) -> Run:
     """The run, with what the process took of the machine meanwhile."""
     cpu_s, queued_s = process.cpu_s, process.queued_s
     run = await timed
+    process.check_alive()
+    cpu_s = process.cpu_s - cpu_s
     return replace(
         run,
+        servers_s=round(run.servers_s - cpu_s, 2),
         rss_mb=round(process.rss_mb, 1),
-        cpu_s=round(process.cpu_s - cpu_s, 2),
+        cpu_s=round(cpu_s, 2),
         queued_s=round(process.queued_s - queued_s, 2),
     )
 
@@ -102,7 +113,18 @@ def machine() -> dict[str, Any]:
 def table(title: str, runs: Sequence[tuple[str, str, Json]]) -> Table:
     """Runs as people read them: of each a case, who it was, and the run as JSON has it."""
     made = Table(title=title)
-    for column in ("case", "who", "seconds", "measured", "writes", "ms per write", "peak MB", "CPU s", "queued s"):
+    columns = (
+        "seconds",
+        "measured",
+        "writes",
+        "ms per write",
+        "client CPU s",
+        "servers CPU s",
+        "peak MB",
+        "CPU s",
+        "queued s",
+    )
+    for column in ("case", "who", *columns):
         made.add_column(column, justify="left" if column in ("case", "who") else "right")
     for case, name, run in runs:
         noted = (f"{run['rss_mb']:.0f}", f"{run['cpu_s']:.1f}", f"{run['queued_s']:.1f}")
@@ -111,6 +133,8 @@ def table(title: str, runs: Sequence[tuple[str, str, Json]]) -> Table:
             str(run["measured"]),
             str(run["writes_seen"]),
             f"{run['ms_per_write']:.2f}",
+            f"{run['client_s']:.1f}",
+            f"{run['servers_s']:.1f}",
         ]
         made.add_row(case, _NAMES[name], *cells, *(noted if run["rss_mb"] else ()))
     return made
@@ -127,6 +151,16 @@ async def _watched(api: Api, resource: Resource, ready: set[str]) -> AsyncIterat
         yield watching
     finally:
         watching.cancel()
+
+
+def _beside_s() -> float:
+    """Processor time so far of all that this process has started, ended children of theirs too."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def _operators(writes: Counter[str]) -> dict[str, int]:

@@ -68,6 +68,7 @@ class Stage:
             "KEEP_OPERATOR_ENCRYPTION_KEY": secrets.token_urlsafe(32),
             "KEEP_OPERATOR_DEFAULT_TENANT": "",
             "KEEP_OPERATOR_HEALTH_PORT": "0",
+            "KEEP_OPERATOR_LEASE_SECONDS": "60",  # on crowded cores the usual one is lost, and nobody starts it again here
             "KEEP_OPERATOR_LOG_FORMAT": "json",
         }
         argv = [sys.executable, "-m", "keep_operator", "operate"]
@@ -157,8 +158,14 @@ class Process:
 
     def check(self) -> None:
         """Raise RuntimeError when it has ended, or does not get ready."""
-        if self._process.poll() is not None or time.monotonic() - self._began > START_LIMIT_S:
-            raise RuntimeError(f"it ended or did not start in {START_LIMIT_S:.0f} s: {self._text()[-3000:]}")
+        self.check_alive()
+        if time.monotonic() - self._began > START_LIMIT_S:
+            raise RuntimeError(f"it did not start in {START_LIMIT_S:.0f} s: {self._text()[-3000:]}")
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError when it has ended: what is measured then is nothing."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"it has ended: {self._text()[-3000:]}")
 
     def stop(self) -> None:
         """End it, if need be by force."""

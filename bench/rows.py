@@ -138,7 +138,7 @@ async def remove_provider(pool: Pool, uid: str) -> None:
 
 
 async def add_workflow(pool: Pool, manifest: dict[str, Any], uid: str, content_hash: str) -> None:
-    """The row, its first version, and that it is active: three transactions, each with its ledger entry."""
+    """The row, its first version, and that it is active, each with its ledger entry: one transaction, as the operator's."""
     values = {
         "id": str(uuid6.uuid7()),
         "tenant": manifest["spec"]["tenantRef"]["name"],
@@ -148,6 +148,6 @@ async def add_workflow(pool: Pool, manifest: dict[str, Any], uid: str, content_h
         "hash": content_hash,
         "definition": Json(manifest["spec"]["definition"], dumps=json.dumps),
     }
-    for statement in (_INSERT_WORKFLOW, _INSERT_REVISION, _ACTIVATE):
-        async with pool.connection() as conn:
+    async with pool.connection() as conn, conn.transaction():
+        for statement in (_INSERT_WORKFLOW, _INSERT_REVISION, _ACTIVATE):
             await conn.execute(statement, values)

@@ -37,9 +37,12 @@ def token(kube: Kube, namespace: str, name: str, **spec: object) -> str:
     return str(answer["status"]["token"])
 
 
-def kubeconfig(kube: Kube, name: str, target: Path) -> None:
-    """Write a kubeconfig that shows the token of one of the chart's accounts, and nothing else."""
+def kubeconfig(kube: Kube, namespace: str, name: str, target: Path) -> Path:
+    """A kubeconfig that shows a token of the account, and nothing else, for the account's own namespace."""
     content: Json = yaml.safe_load(kube.kubeconfig.read_text(encoding="utf-8"))
-    shown = {"token": token(kube, NAMESPACE, name)}
-    content["users"] = [{"name": user["name"], "user": shown} for user in content["users"]]
+    content["users"] = [{"name": name, "user": {"token": token(kube, namespace, name)}}]
+    for context in content["contexts"]:
+        context["context"] |= {"user": name, "namespace": namespace}
     target.write_text(yaml.safe_dump(content), encoding="utf-8")
+    target.chmod(0o600)
+    return target

@@ -53,8 +53,8 @@ def kube(sandbox: Sandbox) -> Kube:
     kube = Kube(sandbox.kubeconfig(), folder)
     crds.apply(kube.server, timedelta(seconds=60), lambda line: None)
     accounts.grant(kube)
-    accounts.kubeconfig(kube, accounts.OPERATOR, sandbox.kubeconfig("operator"))
-    accounts.kubeconfig(kube, accounts.CONSOLE, sandbox.kubeconfig("console"))
+    for file, account in (("operator", accounts.OPERATOR), ("console", accounts.CONSOLE)):
+        accounts.kubeconfig(kube, accounts.NAMESPACE, account, sandbox.kubeconfig(file))
     return kube
 
 

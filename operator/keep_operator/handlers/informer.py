@@ -109,7 +109,7 @@ async def run(
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=await connection.open_session(answered))
 
     scope: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
-    # A name among peers, of which there are none; kopf would ask for the user's, and in an image the user has none.
+    # Else kopf asks for the name of the user, whom a container need not have, and looks its host up in the DNS.
     scope["identity"] = socket.gethostname()
     # Not `kopf.operator`: when a watch fails that one waits for all younger tasks, cancels them, ours too, and only then
     # tells why, if it gets so far.

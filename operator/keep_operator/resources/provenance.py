@@ -17,6 +17,8 @@ def of(metadata: Mapping[str, Any]) -> dict[str, str]:
     """``tool``, ``trackingId`` and ``fieldManager`` as they stand in `status.source`; what is not known is left out."""
     tool, tracking_id = _tool(metadata.get("annotations") or {}, metadata.get("labels") or {})
     manager = _manager(metadata.get("managedFields") or ())
+    if tool is None and in_argo_cd(metadata):
+        tool = "ArgoCD"  # which tracks by a label
     if tool is None and manager is not None and manager.startswith("kubectl"):
         tool = "kubectl"
     found = {"tool": tool, "trackingId": tracking_id, "fieldManager": manager}

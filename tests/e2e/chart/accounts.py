@@ -1,15 +1,12 @@
 """The accounts of the chart's pods: processes that act with their tokens, and so with the chart's rights."""
 
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from charts import NAMESPACE, Json, environment
+from e2e import accounts
 from e2e.cluster import Database, Kube
 from e2e.operators import Operator
 
@@ -18,19 +15,7 @@ Start = Callable[[], Operator]
 
 def kubeconfig_of(kube: Kube, account: str, path: Path) -> Path:
     """A kubeconfig with a token of the account, for its own namespace."""
-    config: Any = yaml.safe_load(kube.kubeconfig.read_text(encoding="utf-8"))
-    status, answer = kube.send(
-        "POST",
-        f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token",
-        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}},
-    )
-    assert status == 201, answer
-    config["users"] = [{"name": account, "user": {"token": answer["status"]["token"]}}]
-    for context in config["contexts"]:
-        context["context"] |= {"user": account, "namespace": NAMESPACE}
-    path.write_text(json.dumps(config), encoding="utf-8")
-    path.chmod(0o600)
-    return path
+    return accounts.kubeconfig(kube, NAMESPACE, account, path)
 
 
 def environment_of(kube: Kube, deployment: str) -> dict[str, str]:

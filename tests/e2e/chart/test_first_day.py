@@ -15,7 +15,8 @@ from e2e import accounts
 from e2e.chart.conftest import install
 from e2e.cluster import Database, Json, Kube, credential, eventually, provider, secret, tenant
 from e2e.keep import Keep
-from e2e.node.node import Node, Running
+from e2e.node.node import Node
+from e2e.node.running import Running
 from keep_operator.resources.kinds import LEASES, NAMESPACES, WORKFLOW_REVISIONS
 from keep_operator.sandbox.instance import Sandbox
 from manifests import definition, workflow
@@ -31,7 +32,7 @@ LEASE = LEASES.path(NAMESPACE, "keep-operator")
 @pytest.fixture
 def node(bare: Kube, sandbox: Sandbox, database: Database, tmp_path: Path) -> Iterator[Node]:
     """A node from which the database can be reached, in a cluster without the Secrets of the release."""
-    if not any(part.name == "kube-controller-manager" for part in sandbox.status()):
+    if not any((part.name, part.state) == ("kube-controller-manager", "running") for part in sandbox.status()):
         pytest.skip("needs a control plane without nodes: on kind a real kubelet runs the pods (test_pods.py)")
     for name in SECRETS:
         bare.send("DELETE", f"/api/v1/namespaces/{NAMESPACE}/secrets/{name}")

@@ -11,7 +11,6 @@ and `port-forward` (`run_beside` and `port` stand in for them), and the image is
 """
 
 import base64
-import http.client
 import json
 import os
 import shutil
@@ -21,17 +20,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+import click
 import yaml
+from urllib3.exceptions import HTTPError
 
 from charts import ROOT
-from e2e.cluster import Kube, eventually
+from e2e.cluster import Kube
+from e2e.node.probe import Probe
+from e2e.node.running import Container, Running
 from e2e.node.spec import Image, Pod, Unresolved, image_of
 from manifests import Json
 
@@ -41,52 +43,12 @@ POLL_S: Final = 0.25
 # Between two attempts at a pod whose parts are not all there, and the longest pause before a restart, in seconds.
 RETRY_S, LONGEST_PAUSE_S = 1.0, 300.0
 # How long a rollout may take on a busy machine, and a command that is run beside a container, in seconds.
-ROLLOUT_S: Final = 120.0
+ROLLOUT_S: Final = 110
 PATIENCE_S: Final = 120
 # What of the machine is seen in a container, besides the project.
 SHOWN: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/dev")
 OURS: Final = "keep-operator"
 Address = tuple[str, int]
-
-
-@dataclass(eq=False)
-class Container:
-    """One start of a pod's container."""
-
-    given: dict[str, Any]
-    process: subprocess.Popen[bytes]
-    ports: Mapping[int, int]
-    """Ports of the container, and those of the machine that lead to them."""
-    log: Path
-
-
-@dataclass(eq=False)
-class Running:
-    """A pod of this node."""
-
-    pod: Pod
-    folder: Path
-    container: Container | None = None
-    restarts: int = 0
-    ended: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    @property
-    def log(self) -> str:
-        """Everything that its containers have printed."""
-        files = sorted(self.folder.glob("*.log"), key=lambda path: int(path.stem))
-        return "".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
-
-    def port(self, name: str) -> int:
-        """The port of the machine that leads to a port of the container, by its name."""
-        (number,) = [each["containerPort"] for each in self.pod.container["ports"] if each["name"] == name]
-        assert self.container is not None, f"{self.pod.name} does not run"
-        return self.container.ports[number]
-
-    def kill(self, with_signal: int = signal.SIGKILL) -> None:
-        """Something kills the process, and nobody has asked for it."""
-        assert self.container is not None, f"{self.pod.name} does not run"
-        self.container.process.send_signal(with_signal)
 
 
 class Node:
@@ -144,15 +106,13 @@ class Node:
         ]
 
     def await_rollout(self, namespace: str, *deployments: str) -> None:
-        """Returns when the pods of Deployments are as wanted, all of them, and ready."""
+        """Returns when the pods of Deployments are as wanted, all of them, and ready; a failure tells what they wait for."""
         for name in deployments:
-            path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
-
-            def seen(path: str = path) -> tuple[bool, list[Json]]:
+            wait = (f"deployment/{name}", f"--namespace={namespace}", f"--timeout={ROLLOUT_S}s")
+            told = self.kube.kubectl("rollout", "status", *wait, check=False)
+            if "successfully rolled out" not in told:
                 pods = self.kube.send("GET", f"/api/v1/namespaces/{namespace}/pods")[1]["items"]
-                return _rolled_out(self.kube.send("GET", path)[1]), [pod.get("status", {}) for pod in pods]
-
-            eventually(seen, lambda both: both[0], f"the rollout of {name}", ROLLOUT_S)
+                raise AssertionError(f"{told}; the pods: {[pod.get('status', {}) for pod in pods]}")
 
     def run_beside(self, running: Running, *command: str) -> tuple[int, str]:
         """Exit code and output of a command with the environment, files and rights of a pod's container, as by `kubectl exec`."""
@@ -171,7 +131,7 @@ class Node:
     def _look_on(self) -> None:
         try:
             while not self._ended.wait(POLL_S):
-                status, answer = self.kube.send("GET", "/api/v1/pods")
+                status, answer = self._send("GET", "/api/v1/pods")
                 if status != 200:
                     continue
                 there = {each["metadata"]["uid"]: each for each in answer["items"]}
@@ -195,7 +155,7 @@ class Node:
 
     def _take(self, raw: Json) -> None:
         binding = {"metadata": {"name": raw["metadata"]["name"]}, "target": {"kind": "Node", "name": NAME}}
-        status, _ = self.kube.send("POST", f"{_path(raw)}/binding", binding)
+        status, _ = self._send("POST", f"{_path(raw)}/binding", binding)
         if status != 201:
             return  # gone meanwhile
         raw["spec"]["nodeName"] = NAME
@@ -243,9 +203,6 @@ class Node:
         volumes = running.folder / f"volumes-{running.restarts}"
         shutil.rmtree(volumes, ignore_errors=True)
         environment = pod.environment(image)
-        listening = {
-            each["containerPort"]: socket.create_server(("127.0.0.1", 0)) for each in pod.container.get("ports", ())
-        }
         root = running.folder / f"root-{running.restarts}"
         root.mkdir(exist_ok=True)
         security = pod.container.get("securityContext") or {}
@@ -256,12 +213,14 @@ class Node:
             "read_only": bool(security.get("readOnlyRootFilesystem")),
             "root": str(root),
             "shown": [path for path in (*SHOWN, *_project()) if os.path.exists(path)],
-            "mounts": [*pod.mounts(volumes, user, group), *_installed(self._image)],
+            "mounts": [*pod.mounts(volumes, user, group), *_installed(image)],
             "outward": self._outward,
-            "inward": [{"file": each.fileno(), "port": port} for port, each in listening.items()],
             "command": pod.command(image, environment),
             "environment": environment,
         }
+        ports = [each["containerPort"] for each in pod.container.get("ports", ())]
+        listening = {port: socket.create_server(("127.0.0.1", 0)) for port in ports}
+        given["inward"] = [{"file": each.fileno(), "port": port} for port, each in listening.items()]
         log = running.folder / f"{running.restarts}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -275,10 +234,10 @@ class Node:
         assert process.stdin is not None
         with process.stdin:
             process.stdin.write(json.dumps(given).encode())
-        ports = {port: each.getsockname()[1] for port, each in listening.items()}
+        leading = {port: each.getsockname()[1] for port, each in listening.items()}
         for each in listening.values():
             each.close()
-        running.container = Container(given, process, ports, log)
+        running.container = Container(given, process, leading, log)
 
     def _attend(self, running: Running) -> int:
         """Ask the probes until the container ends, is found dead, or is to end; its exit code."""
@@ -292,11 +251,11 @@ class Node:
         ready: bool | None = None
         while (code := container.process.poll()) is None and not running.ended.wait(POLL_S):
             if startup is not None and startup.passed is not True:
-                startup.ask(container)
+                startup.ask(container.ports)
                 now = False
             else:
                 for probe in filter(None, (liveness, readiness)):
-                    probe.ask(container)
+                    probe.ask(container.ports)
                 now = readiness is None or readiness.passed is True
             if now != ready:
                 ready = now
@@ -320,7 +279,7 @@ class Node:
     def _end(self, running: Running) -> None:
         if running.container is not None:
             self._stop(running)
-        self.kube.send("DELETE", f"{_path(running.pod.raw)}?gracePeriodSeconds=0")
+        self._send("DELETE", f"{_path(running.pod.raw)}?gracePeriodSeconds=0")
 
     def _tell(self, running: Running, phase: str, state: Json, *, ready: bool = False) -> None:
         (container,) = running.pod.raw["spec"]["containers"]
@@ -344,13 +303,14 @@ class Node:
                 }
             ],
         }
-        status_code, answer = self.kube.patch(f"{_path(running.pod.raw)}/status", {"status": status})
-        assert status_code in (200, 404), answer
+        path = f"{_path(running.pod.raw)}/status"
+        code, answer = self._answered(lambda: self.kube.patch(path, {"status": status}))
+        assert code in (200, 404), answer
 
     def _read(self, path: str) -> Json | None:
         if path.endswith("/configmaps/kube-root-ca.crt"):
             return {"data": {"ca.crt": self._authority}}
-        status, answer = self.kube.send("GET", path)
+        status, answer = self._send("GET", path)
         assert status in (200, 404), answer
         return answer if status == 200 else None
 
@@ -362,46 +322,21 @@ class Node:
         if "audience" in wanted:
             spec["audiences"] = [wanted["audience"]]
         path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
-        status, answer = self.kube.send("POST", path, {"spec": spec})
+        status, answer = self._send("POST", path, {"spec": spec})
         assert status == 201, answer
         return str(answer["status"]["token"])
 
+    def _send(self, method: str, path: str, body: object = None) -> tuple[int, Json]:
+        return self._answered(lambda: self.kube.send(method, path, body))
 
-class Probe:
-    """One probe of a container; `passed` is None until it has made up its mind."""
-
-    def __init__(self, probe: Json, container: Json) -> None:
-        if "httpGet" not in probe:
-            raise Unresolved(f"this node does not know probes of the kind {', '.join(probe)}")
-        self.passed: bool | None = None
-        self._asked = probe
-        port = probe["httpGet"]["port"]
-        named = {each.get("name"): each["containerPort"] for each in container.get("ports", ())}
-        self._port = named[port] if isinstance(port, str) else port
-        self._next_s = time.monotonic() + probe.get("initialDelaySeconds", 0)
-        self._row = 0
-
-    def ask(self, container: Container) -> None:
-        """Ask, if it is time."""
-        if time.monotonic() < self._next_s:
-            return
-        self._next_s = time.monotonic() + self._asked.get("periodSeconds", 10)
-        good = self._get(container.ports[self._port])
-        self._row = max(self._row, 0) + 1 if good else min(self._row, 0) - 1
-        if self._row >= self._asked.get("successThreshold", 1):
-            self.passed = True
-        elif -self._row >= self._asked.get("failureThreshold", 3):
-            self.passed = False
-
-    def _get(self, port: int) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=self._asked.get("timeoutSeconds", 1))
-        try:
-            connection.request("GET", self._asked["httpGet"].get("path", "/"))
-            return 200 <= connection.getresponse().status < 400
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+    def _answered(self, ask: Callable[[], tuple[int, Json]]) -> tuple[int, Json]:
+        """The answer of the API server, as soon as there is one; a node outlives its absence."""
+        while True:
+            try:
+                return ask()
+            except (click.ClickException, HTTPError):
+                if self._ended.wait(POLL_S):
+                    raise
 
 
 def _program() -> list[str]:
@@ -425,10 +360,3 @@ def _way(at: Address, to: Address) -> dict[str, Any]:
 
 def _path(raw: Json) -> str:
     return f"/api/v1/namespaces/{raw['metadata']['namespace']}/pods/{raw['metadata']['name']}"
-
-
-def _rolled_out(deployment: Json) -> bool:
-    """As `kubectl rollout status` has it."""
-    status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
-    counts = [status.get(name, 0) for name in ("updatedReplicas", "availableReplicas", "replicas")]
-    return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == [wanted] * 3

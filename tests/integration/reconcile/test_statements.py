@@ -76,17 +76,17 @@ class Rig:
             "resync": timedelta(minutes=10),
         }
         of_tenants: dict[str, Any] = {**common, "namespace_labels": lambda _: {}}
-        nothing = cast(Any, None)
+        nothing, recorder = cast(Any, None), cast(Any, _NoEvents())
         secrets = SecretReader(cluster, nothing, vault)
         self._shell = Shell(
             {
                 "Tenant": Tenants(**common, runtime="builtin"),
                 "Provider": Providers(**of_tenants, secrets=secrets, vault=vault),
-                "Workflow": Workflows(**of_tenants, definitions=Definitions(cluster, nothing)),
+                "Workflow": Workflows(**of_tenants, definitions=Definitions(cluster, nothing), recorder=recorder),
             },
             world=self._world,
             cluster=cluster,
-            recorder=cast(Any, _NoEvents()),
+            recorder=recorder,
             now=self._now,
             jitter=lambda: 1.0,
         )

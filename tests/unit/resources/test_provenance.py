@@ -42,6 +42,7 @@ def wrote(manager: str, at: str = "2026-11-25T07:00:00Z", field: str = "f:defini
             "ops/keep",
         ),
         ({"managedFields": [wrote("kubectl-client-side-apply")]}, "kubectl", None),
+        ({"managedFields": [wrote("argocd-controller"), wrote("kubectl-edit")]}, "ArgoCD", None),
     ],
 )
 def test_the_tool_that_keeps_it(metadata: dict[str, Any], tool: str | None, tracking_id: str | None) -> None:
