@@ -25,7 +25,7 @@ test: $(READY) ## Run every test; the first time builds the sandbox's control pl
 	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 	@$(BIN)/python -m pytest -n 2 tests/component tests/integration $(ARGS)
-	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS)
 
 check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, spelling, unit and contract tests
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fmt"; exit 1; }
