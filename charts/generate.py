@@ -155,10 +155,12 @@ _Dumper.add_representer(
 def _rights() -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Rules of roles by whose they are and how far they reach."""
     parts = {"operator": access.RULES, "console": access.CONSOLE_RULES}
-    return {
+    rights = {
         part: {str(reach): granted for reach in access.Reach if (granted := access.granted(rules, {reach}))}
         for part, rules in parts.items()
     }
+    # The purge asks for its rights in all namespaces, whatever the operator watches.
+    return {**rights, "purge": {"Cluster": access.granted(access.UNINSTALL_RULES, set(access.Reach))}}
 
 
 def _commented(values: str, schema: Json) -> Iterator[str]:

@@ -78,6 +78,13 @@ def test_the_roles_are_those_that_are_used() -> None:
     assert len(of_kind(objects, "RoleBinding")) + len(of_kind(objects, "ClusterRoleBinding")) == 3
 
 
+def test_the_purge_may_do_what_uninstall_asks_for() -> None:
+    """The hook is not refused in the middle, and can do no more than take objects of ours away."""
+    (role,) = of_kind(helm().render(COMBINATIONS["everything"]), "ClusterRole", f"{RELEASE}-purge")
+    reviews = {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]}
+    assert _sorted(role["rules"]) == _sorted([*access.granted(access.UNINSTALL_RULES, set(access.Reach)), reviews])
+
+
 def test_secrets_can_be_read_in_listed_namespaces_only() -> None:
     """A cluster's other Secrets are none of the operator's business where somebody says so."""
     objects = helm().render({"secretNamespaces": ["b", "a", "a"]})
