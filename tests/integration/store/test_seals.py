@@ -310,7 +310,7 @@ async def test_a_head_that_cannot_be_checked_is_refused(run: Any, wrong: tuple[s
 async def test_show_reads_the_newest_entries(run: Any) -> None:
     """The history of a tenant or an object without SQL."""
     told = await run("show", "--tenant", "keep", "--limit", "2", "-o", "json")
-    assert [(each["id"], each["details"]["note"]) for each in json.loads(told.output)] == [(3, "3"), (4, "4")]
+    assert [(each["id"], each["details"]["note"]) for each in json.loads(told.output)] == [("3", "3"), ("4", "4")]
     table = await run("show", "--object", "Provider/monitoring/vms")
     assert table.output.count("Provider/monitoring/vms") == 5
     assert "no such entry" in (await run("show", "--object", "Tenant/keep")).output
