@@ -22,6 +22,8 @@ import psycopg
 
 GRACE_S: Final = 0.001
 """What is on its way between two sockets of this machine arrives within this, in seconds; else a leap may come too early."""
+CROWDED: Final = 100
+"""Waits in a row that may come back late before a leap is dared all the same."""
 _REAL: Final = time.monotonic
 _CLOCKS: Final = ("time.monotonic", "psycopg.connection_async.monotonic", "psycopg.waiting.monotonic")
 _PSYCOPG_WAITS: Final = psycopg.AsyncConnection.wait
@@ -63,17 +65,21 @@ class Clock:
     def rest(self, selector: Any, timeout_s: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """What has come to be read or written within the time, which passes at once where nobody works."""
         until_s = None if timeout_s is None else self.monotonic() + timeout_s
-        grace_s = 0.0
+        grace_s, crowded = 0.0, 0
         while True:
             left_s = None if until_s is None else max(0.0, until_s - self.monotonic())
+            asked_s = _REAL()
             found: list[tuple[selectors.SelectorKey, int]] = selector.select(
                 grace_s if left_s is None else min(grace_s, left_s)
             )
             if found or left_s == 0.0:
                 return found
-            if grace_s and left_s is not None and not self._busy():
+            # A wait that took far longer than asked for: others have the cores, and so may what is on its way not have had them.
+            prompt = _REAL() - asked_s < 3 * GRACE_S or crowded >= CROWDED
+            if grace_s and left_s is not None and prompt and not self._busy():
                 self.leapt_s += left_s
                 return []
+            crowded = 0 if prompt else crowded + 1
             grace_s = GRACE_S
 
 
