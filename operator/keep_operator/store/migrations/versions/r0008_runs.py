@@ -290,6 +290,11 @@ def _queue() -> None:
         $$
         """
     )
+    # What waits behind a lock is found by it, when another job is about to wait there too.
+    op.execute(
+        "CREATE INDEX procrastinate_jobs_waiting_idx ON keep_operator.procrastinate_jobs (lock, priority, id) "
+        "WHERE lock IS NOT NULL AND status = 'todo'"
+    )
 
 
 def _stays_as_it_is() -> None:
