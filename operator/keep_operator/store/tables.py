@@ -11,6 +11,13 @@
                     │ owner_*  ◀────────────┘  ▲   active_revision is one of its own revisions
                     ▼                          │
                   the Workflow               deployment, hold, revision_tag; handled_decision
+                    │ 1                        │
+                    └─ 1 schedule              └── n run 1 ──┬─ n run_step
+                                                     │       └─ n run_log
+                                                     ▼ owner_*
+                                                   the WorkflowRun, where one asked for it
+
+    tenant 1 ── n alert, n ingest_token
 
     Objects in Kubernetes; NULL: nobody owns the row. schema_version, installation: one row each.
 
@@ -47,6 +54,8 @@ from sqlalchemy.dialects.postgresql import JSON
 from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOW_REVISIONS, WORKFLOWS
 
 SCHEMA: Final = "keep_operator"
+# procrastinate's own tables and functions, which are in the same schema, begin with this.
+QUEUE: Final = "procrastinate_"
 METADATA: Final = MetaData(schema=SCHEMA)
 
 # The kinds whose ledger entries belong to a lineage, which `details.id` names.
@@ -60,6 +69,7 @@ OWNER_OF_TENANT: Final = "tenant_owner_key"
 TENANT_OF_WORKFLOW: Final = "workflow_tenant_id_fkey"
 NAME_OF_WORKFLOW: Final = "workflow_tenant_id_external_name_key"
 OWNER_OF_WORKFLOW: Final = "workflow_owner_key"
+RUN_ASKED_FOR_ONCE: Final = "run_idempotency_key"
 HANDLED_ONCE: Final = "handled_decision_pkey"
 ID_OF_TENANT: Final = "tenant_lower_id_key"
 POSITION_OF_SEAL: Final = "ledger_seal_tenant_id_position_key"
@@ -226,6 +236,8 @@ WORKFLOW_REVISION: Final = Table(
     CheckConstraint("num_nonnulls(author_username, author_source) IN (0, 2)", name="workflow_revision_author_check"),
     CheckConstraint("parent_number < number AND same_content_as < number", name="workflow_revision_ancestor_check"),
     CheckConstraint("jsonb_typeof((definition)::jsonb) = 'object'", name="workflow_revision_definition_check"),
+    # What a run points to: with the hash, so that a wrong pair cannot be told of any run.
+    UniqueConstraint("workflow_id", "number", "content_hash", name="workflow_revision_content_key"),
 )
 
 
@@ -314,6 +326,194 @@ HANDLED_DECISION: Final = Table(
     Column("to_revision", Integer),
     Column("ledger_id", BigInteger, nullable=False),
     _moment("at"),
+)
+
+# One row for each run, whoever asked for it. A trigger refuses to bind it to another revision, or to change how it ended.
+RUN: Final = Table(
+    "run",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("workflow_id", Uuid, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("selection", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("inputs", JSON, nullable=False),
+    Column("event", JSON),
+    Column("fingerprint", Text),
+    Column("idempotency_key", Text, nullable=False),
+    Column("tick", DateTime(timezone=True)),
+    Column("requested_by", Text, nullable=False),
+    *_owner_columns(),
+    Column("retry_of", Uuid),
+    # 1, and one more for each retry that somebody asked for (A-RUN-4).
+    Column("try_number", Integer, nullable=False, server_default=text("1")),
+    # How often a worker has taken the run up: the fence between them (A-RUN-6).
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False),
+    Column("timeout_s", Integer, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("provider_config_hashes", JSON),
+    Column("worker", Text),
+    _moment("queued_at"),
+    Column("started_at", DateTime(timezone=True)),
+    Column("completed_at", DateTime(timezone=True)),
+    ForeignKeyConstraint(
+        ["workflow_id", "revision", "content_hash"],
+        [WORKFLOW_REVISION.c.workflow_id, WORKFLOW_REVISION.c.number, WORKFLOW_REVISION.c.content_hash],
+        name="run_revision_fkey",
+        ondelete="RESTRICT",
+    ),
+    _owner_whole("run"),
+    UniqueConstraint("workflow_id", "idempotency_key", name=RUN_ASKED_FOR_ONCE),
+    CheckConstraint("selection IN ('Pinned', 'Active', 'Canary')", name="run_selection_check"),
+    CheckConstraint("trigger IN ('Manual', 'Alert', 'Interval', 'API', 'Incident')", name="run_trigger_check"),
+    CheckConstraint("mode IN ('Live', 'DryRun')", name="run_mode_check"),
+    CheckConstraint(
+        "state IN ('Queued', 'Running', 'Succeeded', 'Failed', 'Cancelled', 'TimedOut')", name="run_state_check"
+    ),
+    CheckConstraint("(completed_at IS NULL) = (state IN ('Queued', 'Running'))", name="run_completed_check"),
+    CheckConstraint("(reason IS NULL) = (completed_at IS NULL)", name="run_reason_check"),
+    CheckConstraint("max_attempts > 0 AND timeout_s > 0 AND attempt >= 0", name="run_limits_check"),
+    CheckConstraint("jsonb_typeof((inputs)::jsonb) = 'object'", name="run_inputs_check"),
+    CheckConstraint("jsonb_typeof((event)::jsonb) = 'object'", name="run_event_check"),
+    Index("run_workflow_id_id_idx", "workflow_id", "id"),
+    Index("run_workflow_id_revision_id_idx", "workflow_id", "revision", "id"),
+    Index("run_workflow_id_state_id_idx", "workflow_id", "state", "id"),
+    Index(
+        "run_unfinished_idx",
+        "tenant_id",
+        "workflow_id",
+        "fingerprint",
+        postgresql_where=text("(completed_at IS NULL)"),
+    ),
+    # A tick starts once, however many schedulers there are.
+    Index("run_tick_key", "workflow_id", "tick", unique=True, postgresql_where=text("(tick IS NOT NULL)")),
+    Index(
+        "run_owner_key",
+        "owner_cluster",
+        "owner_uid",
+        unique=True,
+        postgresql_where=text("(owner_uid IS NOT NULL)"),
+    ),
+)
+
+
+def _of_run(table: str) -> Column[Any]:
+    """Goes with its run."""
+    return Column(
+        "run_id", Uuid, ForeignKey(RUN.c.id, name=f"{table}_run_id_fkey", ondelete="CASCADE"), primary_key=True
+    )
+
+
+# One row for each time that a step was begun; those that ended are the checkpoints from which any worker goes on.
+RUN_STEP: Final = Table(
+    "run_step",
+    METADATA,
+    _of_run("run_step"),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    # Of foreach; -1: there is none.
+    Column("iteration", Integer, primary_key=True, autoincrement=False),
+    Column("try_number", Integer, primary_key=True, autoincrement=False),
+    # The claim of the run in which it was begun: a worker that lost the run cannot finish it.
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("side_effects", Text, nullable=False),
+    _moment("started_at"),
+    Column("completed_at", DateTime(timezone=True)),
+    Column("result", JSON),
+    Column("result_truncated", Boolean, nullable=False, server_default=text("false")),
+    Column("message", Text),
+    # What the run goes on with, but nobody is shown.
+    Column("facts", JSON),
+    CheckConstraint("kind IN ('step', 'action')", name="run_step_kind_check"),
+    CheckConstraint("state IN ('Running', 'Succeeded', 'Failed', 'Skipped', 'Lost')", name="run_step_state_check"),
+    CheckConstraint("(completed_at IS NULL) = (state = 'Running')", name="run_step_completed_check"),
+    # A step is done once: whoever would finish it a second time is refused, whatever he believes.
+    Index(
+        "run_step_succeeded_key",
+        "run_id",
+        "position",
+        "iteration",
+        unique=True,
+        postgresql_where=text("(state = 'Succeeded'::text)"),
+    ),
+)
+
+RUN_LOG: Final = Table(
+    "run_log",
+    METADATA,
+    _of_run("run_log"),
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("position", Integer),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+
+def _of_tenant(table: str) -> Column[Any]:
+    """Goes with its tenant."""
+    key = ForeignKey(TENANT.c.id, name=f"{table}_tenant_id_fkey", ondelete="CASCADE")
+    return Column("tenant_id", Text, key, primary_key=True)
+
+
+# One row for each alert, so that workflows can tell new from known (A-EVT-1).
+ALERT: Final = Table(
+    "alert",
+    METADATA,
+    _of_tenant("alert"),
+    Column("fingerprint", Text, primary_key=True),
+    _moment("first_seen"),
+    # Since when it has been firing without a pause; NULL: it is not.
+    Column("firing_since", DateTime(timezone=True)),
+    Column("last_event", JSON, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("severity", Text),
+    Column("enrichments", JSON, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    _moment("updated_at"),
+    CheckConstraint("jsonb_typeof((last_event)::jsonb) = 'object'", name="alert_last_event_check"),
+    CheckConstraint("jsonb_typeof((enrichments)::jsonb) = 'object'", name="alert_enrichments_check"),
+    Index("alert_expires_at_idx", "expires_at"),
+)
+
+# When a workflow is due. A trigger of `workflow` marks what has changed as stale; runners read the interval anew.
+SCHEDULE: Final = Table(
+    "schedule",
+    METADATA,
+    Column(
+        "workflow_id",
+        Uuid,
+        ForeignKey(WORKFLOW.c.id, name="schedule_workflow_id_fkey", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("revision", Integer),
+    Column("interval_s", BigInteger),
+    Column("next_tick", DateTime(timezone=True)),
+    Column("stale", Boolean, nullable=False, server_default=text("true")),
+    CheckConstraint("interval_s > 0", name="schedule_interval_check"),
+    Index("schedule_stale_idx", "workflow_id", postgresql_where=text("stale")),
+    Index("schedule_next_tick_idx", "next_tick", postgresql_where=text("(next_tick IS NOT NULL)")),
+)
+
+# The tokens of machines that post events: salted digests, made to be slow.
+INGEST_TOKEN: Final = Table(
+    "ingest_token",
+    METADATA,
+    _of_tenant("ingest_token"),
+    Column("name", Text, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    _moment("updated_at"),
 )
 
 LEDGER: Final = Table(

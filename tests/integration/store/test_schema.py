@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -247,7 +248,11 @@ def differences(conn: Connection) -> list[Any]:
     """What alembic would still have to do."""
 
     def ours(name: str | None, kind: str, _parents: Any) -> bool:
-        return kind != "schema" or name == SCHEMA
+        return (
+            name == SCHEMA
+            if kind == "schema"
+            else not (name or "").startswith(("procrastinate_", "idx_procrastinate_"))
+        )
 
     context = MigrationContext.configure(
         conn,
@@ -283,10 +288,12 @@ CATALOGUE = text("""
 
 
 async def catalogue(engine: Engine) -> set[tuple[str, ...]]:
-    """What the server knows of our tables, alembic's own aside."""
+    """What the server knows of our tables; those of alembic and of procrastinate are theirs."""
     async with database.look(engine) as conn:
         rows = await conn.execute(CATALOGUE)
-        return {tuple(map(str, row)) for row in rows if "alembic_version" not in f"{row[1]}{row[2]}"}
+        return {
+            tuple(map(str, row)) for row in rows if not re.search("alembic_version|procrastinate_", f"{row[1]}{row[2]}")
+        }
 
 
 async def test_migrated_and_described_tables_are_the_same(engine: Engine, created_url: str) -> None:

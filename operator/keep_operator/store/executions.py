@@ -1,0 +1,290 @@
+"""What workers write of the runs that they have: each write says which claim it is of, and none of a lost claim arrives.
+
+::
+
+    claim ──▶ attempt = attempt + 1 ──▶ begin, finish … begin, finish ──▶ end
+                                            │ all of them: WHERE attempt = mine, holding the run's row meanwhile
+    another worker claims ──────────────────┴──▶ Lost: the first one stops at once
+
+A worker that was paused and wakes up again finds its next write refused, whatever it did in between (A-RUN-6).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from keep_operator.domain.execution import STATE_OF, Reason, Run, State, Step, StepState
+from keep_operator.errors import Conflict
+from keep_operator.store import documents, runs
+from keep_operator.store.connection import Connection, Prepared, Row
+
+# A result that is longer is cut, and marked; in characters of JSON.
+RESULT_LIMIT: Final = 256 * 1024
+MESSAGE_LIMIT: Final = 2_048
+LOG_LINES: Final = 1_000
+
+_CLAIM: Final = Prepared(
+    f"""
+    WITH claimed AS (
+        UPDATE keep_operator.run SET attempt = attempt + 1, state = 'Running', worker = %(worker)s,
+            started_at = coalesce(started_at, now())
+        WHERE id = %(id)s AND completed_at IS NULL AND attempt < max_attempts
+        RETURNING *
+    ), lost AS (
+        UPDATE keep_operator.run_step SET state = 'Lost', completed_at = now(),
+            message = 'The worker that had begun it was lost'
+        FROM claimed WHERE run_step.run_id = claimed.id AND run_step.state = 'Running'
+        RETURNING run_step.*
+    )
+    SELECT {runs.COLUMNS.replace("run.", "claimed.")}, claimed.inputs, claimed.event,
+        r.definition, w.external_name, w.settings,
+        (SELECT json_agg(row_to_json(s) ORDER BY s.position, s.iteration, s.attempt, s.try_number) FROM (
+            SELECT * FROM lost UNION ALL
+            SELECT * FROM keep_operator.run_step before WHERE before.run_id = claimed.id AND before.state <> 'Running'
+        ) s) AS steps
+    FROM claimed
+    JOIN keep_operator.workflow_revision r ON r.workflow_id = claimed.workflow_id AND r.number = claimed.revision
+    JOIN keep_operator.workflow w ON w.id = claimed.workflow_id
+    """,  # noqa: S608 - constants
+    {},
+)
+_HELD: Final = """
+    held AS (SELECT id, tenant_id FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL
+        FOR SHARE)
+"""
+_BEGIN: Final = Prepared(
+    f"""
+    WITH {_HELD}
+    INSERT INTO keep_operator.run_step
+        (run_id, position, iteration, try_number, attempt, name, kind, type, state, side_effects)
+    SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, 'Running',
+        %(side_effects)s
+    FROM held RETURNING run_id
+    """,  # noqa: S608
+    {},
+)
+_FINISH: Final = Prepared(
+    f"""
+    WITH {_HELD}
+    UPDATE keep_operator.run_step SET state = %(state)s, completed_at = clock_timestamp(), result = %(result)s::json,
+        result_truncated = %(truncated)s, message = %(message)s, facts = %(facts)s::json
+    FROM held WHERE run_id = held.id AND position = %(position)s AND iteration = %(iteration)s
+        AND try_number = %(try_number)s AND run_step.attempt = %(attempt)s AND state = 'Running'
+    RETURNING run_id
+    """,  # noqa: S608
+    {},
+)
+_NOTE: Final = Prepared(
+    f"""
+    WITH {_HELD}
+    INSERT INTO keep_operator.run_step (run_id, position, iteration, try_number, attempt, name, kind, type, state,
+        side_effects, started_at, completed_at, message, facts)
+    SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, %(state)s, 'None',
+        clock_timestamp(), clock_timestamp(), %(message)s, %(facts)s::json
+    FROM held RETURNING run_id
+    """,  # noqa: S608
+    {},
+)
+_PROVIDERS: Final = Prepared(
+    "UPDATE keep_operator.run SET provider_config_hashes = %(hashes)s::json "
+    "WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id",
+    {},
+)
+_END: Final = Prepared(
+    """
+    UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
+        completed_at = clock_timestamp()
+    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id
+    """,
+    {},
+)
+_GIVE_UP: Final = Prepared(
+    """
+    UPDATE keep_operator.run SET state = 'Failed', reason = 'WorkerLost', message = %(message)s, completed_at = now()
+    WHERE id = %(id)s AND completed_at IS NULL AND attempt >= max_attempts RETURNING id
+    """,
+    {},
+)
+_LOG: Final = Prepared(
+    """
+    INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
+    SELECT %(id)s, line.at, line.position, line.level, line.message
+    FROM json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
+    WHERE EXISTS (SELECT 1 FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s)
+    """,
+    {},
+)
+_STEPS: Final = Prepared(
+    """
+    SELECT * FROM keep_operator.run_step WHERE run_id = %(id)s ORDER BY position, iteration, attempt, try_number
+    LIMIT %(most)s
+    """,
+    {},
+)
+_LOGGED: Final = Prepared(
+    "SELECT id, at, position, level, message FROM keep_operator.run_log WHERE run_id = %(id)s AND id > %(after)s "
+    "ORDER BY id LIMIT %(most)s",
+    {},
+)
+
+
+class Lost(Conflict):
+    """Another worker has the run, or it has ended: whoever gets this stops at once, and writes nothing more."""
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__("RunLost", f"run {run_id} is another worker's by now, or has ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that a worker has now, and all that it needs to go on. ``definition`` is the bound revision's, and no other.
+
+    ``steps`` are all starts so far, ended or lost.
+    """
+
+    run: Run
+    workflow_name: str
+    settings: Mapping[str, Any]
+    definition: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    event: Mapping[str, Any] | None
+    steps: tuple[Step, ...]
+
+
+async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
+    """Take a run up; whoever had it before has lost it, and what he had begun is marked so.
+
+    None where it has ended, or was taken up as often as it may be: then it ends here, WorkerLost.
+    """
+    row = (await conn.execute(_CLAIM, {"id": run_id, "worker": worker})).one_or_none()
+    if row is None:
+        message = "Its workers were lost as often as run.maxAttempts allows"
+        await conn.execute(_GIVE_UP, {"id": run_id, "message": message})
+        return None
+    return Claim(
+        run=runs.run_of(row),
+        workflow_name=row.external_name,
+        settings=row.settings,
+        definition=row.definition,
+        inputs=row.inputs,
+        event=row.event,
+        steps=tuple(_step_of_json(each) for each in row.steps or ()),
+    )
+
+
+async def begin(conn: Connection, run: Run, step: Step) -> None:
+    """Mark that a step is begun, before it has any effect. Raises Lost."""
+    marks = {"name": step.name, "kind": step.kind, "type": step.type, "side_effects": step.side_effects}
+    await _write(conn, run, _BEGIN, {**_place(step), **marks})
+
+
+async def finish(conn: Connection, run: Run, step: Step) -> None:
+    """Note how a step that was begun has ended: the checkpoint. Raises Lost."""
+    result, truncated = _cut(step.result)
+    given = {
+        "state": step.state,
+        "result": result,
+        "truncated": truncated or step.result_truncated,
+        "message": _short(step.message),
+        "facts": None if step.facts is None else documents.text(dict(step.facts)),
+    }
+    await _write(conn, run, _FINISH, {**_place(step), **given})
+
+
+async def note(conn: Connection, run: Run, step: Step) -> None:
+    """Note a step that ended without being begun: skipped, or failed before it could have any effect. Raises Lost."""
+    given = {
+        "name": step.name,
+        "kind": step.kind,
+        "type": step.type,
+        "state": step.state,
+        "message": _short(step.message),
+        "facts": None if step.facts is None else documents.text(dict(step.facts)),
+    }
+    await _write(conn, run, _NOTE, {**_place(step), **given})
+
+
+async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) -> None:
+    """Note the configurations that the run uses, by their keyed hashes (A-RUN-2). Raises Lost."""
+    await _write(conn, run, _PROVIDERS, {"hashes": documents.text(dict(hashes))})
+
+
+async def end(conn: Connection, run: Run, reason: Reason, message: str) -> State:
+    """End the run; nothing changes that any more. Raises Lost."""
+    state = STATE_OF[reason]
+    await _write(conn, run, _END, {"state": state, "reason": reason, "message": _short(message)})
+    return state
+
+
+async def log(conn: Connection, run: Run, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Add lines (``at`` in ISO form, ``position``, ``level``, ``message``) to the run's log; those of a lost claim are dropped."""
+    if lines:
+        text = documents.text([dict(line, message=_short(str(line["message"]))) for line in lines[:LOG_LINES]])
+        await conn.execute(_LOG, {"id": run.id, "attempt": run.attempt, "lines": text})
+
+
+async def steps(conn: Connection, run_id: UUID, most: int = 1_000) -> list[Step]:
+    """All starts of the run's steps, in their order."""
+    return [step_of(row) for row in await conn.execute(_STEPS, {"id": run_id, "most": most})]
+
+
+async def logged(conn: Connection, run_id: UUID, after: int = 0, most: int = 200) -> list[Row]:
+    """Lines of the log (id, at, position, level, message) behind that id."""
+    return list(await conn.execute(_LOGGED, {"id": run_id, "after": after, "most": most}))
+
+
+def step_of(row: Row) -> Step:
+    """The step in a row of the table."""
+    return Step(
+        position=row.position,
+        iteration=row.iteration,
+        try_number=row.try_number,
+        attempt=row.attempt,
+        name=row.name,
+        kind=row.kind,
+        type=row.type,
+        state=StepState(row.state),
+        side_effects=row.side_effects,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        result=row.result,
+        result_truncated=row.result_truncated,
+        message=row.message,
+        facts=row.facts,
+    )
+
+
+def _step_of_json(values: Mapping[str, Any]) -> Step:
+    times = {name: _moment(values[name]) for name in ("started_at", "completed_at")}
+    given = {name: value for name, value in values.items() if name != "run_id"}
+    return Step(**{**given, **times, "state": StepState(values["state"])})
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+async def _write(conn: Connection, run: Run, what: Prepared, values: Mapping[str, Any]) -> None:
+    done = await conn.execute(what, {"id": run.id, "attempt": run.attempt, **values})
+    if done.first() is None:
+        raise Lost(run.id)
+
+
+def _place(step: Step) -> dict[str, Any]:
+    return {"position": step.position, "iteration": step.iteration, "try_number": step.try_number}
+
+
+def _cut(result: Any) -> tuple[str | None, bool]:
+    """The result as JSON; where it is too long, as the text of its beginning."""
+    if result is None:
+        return None, False
+    text = documents.text(result)
+    if len(text) <= RESULT_LIMIT:
+        return text, False
+    return documents.text(text[: RESULT_LIMIT - 1_024]), True
+
+
+def _short(text: str | None) -> str | None:
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MESSAGE_LIMIT]
