@@ -54,6 +54,7 @@ TENANTS: Final = Resource(GROUP, VERSION, "tenants", "Tenant", namespaced=False)
 PROVIDERS: Final = Resource(GROUP, VERSION, "providers", "Provider")
 WORKFLOWS: Final = Resource(GROUP, VERSION, "workflows", "Workflow")
 WORKFLOW_REVISIONS: Final = Resource(GROUP, VERSION, "workflowrevisions", "WorkflowRevision")
+WORKFLOW_RUNS: Final = Resource(GROUP, VERSION, "workflowruns", "WorkflowRun")
 WORKFLOW_DECISIONS: Final = Resource(GROUP, VERSION, "workflowdecisions", "WorkflowDecision")
 # What this version lists and watches.
 OURS: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_REVISIONS, WORKFLOW_DECISIONS)

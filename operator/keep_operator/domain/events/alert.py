@@ -100,8 +100,7 @@ class Alert:
     @cached_property
     def digest(self) -> str:
         """The same for two deliveries of one event: all but what the delivery itself adds (A-EVT-1)."""
-        said = {key: value for key, value in self.fields.items() if key not in _OF_THE_DELIVERY}
-        return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+        return digest_of(self.fields)
 
     def after(self, previous: "Previous | None") -> "Alert":
         """The alert with the times that only its past can tell: when it was first seen, and since when it fires."""
@@ -131,6 +130,12 @@ class Previous:
     digest: str
     first_seen: str | None = None
     enrichments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def digest_of(fields: Mapping[str, Any]) -> str:
+    """The digest of an alert with these fields."""
+    said = {key: value for key, value in fields.items() if key not in _OF_THE_DELIVERY}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def read(raw: object, path: str, now: datetime) -> Alert:
