@@ -27,6 +27,7 @@ CONDITIONS = {kind: {"Ready", *living, *ABNORMAL} for kind, living in LIVING.ite
     "WorkflowRevision": {"Ready", "Valid", "Approved", "Denied", "ChecklistComplete", "Active", "Rejected"},
     "WorkflowDecision": {"Handled"},
 }
+CONDITIONS["Tenant"] |= {tenant.TOKENS_RESOLVED}
 CHAPTERS = ("Example", "Writing the spec", "Working with it", "Status and conditions", "Debugging")
 
 
