@@ -1,0 +1,1 @@
+"""Runs workflows: takes queued runs from the database and carries them out, without knowing Kubernetes."""
