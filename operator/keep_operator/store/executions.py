@@ -12,6 +12,7 @@ A worker that was paused and wakes up again finds its next write refused, whatev
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from keep_operator.domain.execution import STATE_OF, Reason, Run, State, Step, S
 from keep_operator.errors import Conflict
 from keep_operator.store import documents, runs
 from keep_operator.store.connection import Connection, Prepared, Row
+from keep_operator.store.vault import Sealed
 
 # A result that is longer is cut, and marked; in characters of JSON.
 RESULT_LIMIT: Final = 256 * 1024
@@ -30,7 +32,7 @@ _CLAIM: Final = Prepared(
     WITH claimed AS (
         UPDATE keep_operator.run SET attempt = attempt + 1, state = 'Running', worker = %(worker)s,
             started_at = coalesce(started_at, now())
-        WHERE id = %(id)s AND completed_at IS NULL AND attempt < max_attempts
+        WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned < max_attempts
         RETURNING *
     ), lost AS (
         UPDATE keep_operator.run_step SET state = 'Lost', completed_at = now(),
@@ -38,7 +40,7 @@ _CLAIM: Final = Prepared(
         FROM claimed WHERE run_step.run_id = claimed.id AND run_step.state = 'Running'
         RETURNING run_step.*
     )
-    SELECT {runs.COLUMNS.replace("run.", "claimed.")}, claimed.inputs, claimed.event,
+    SELECT {runs.COLUMNS.replace("run.", "claimed.")}, claimed.inputs, claimed.event, claimed.context,
         r.definition, w.external_name, w.settings,
         (SELECT json_agg(row_to_json(s) ORDER BY s.position, s.iteration, s.attempt, s.try_number) FROM (
             SELECT * FROM lost UNION ALL
@@ -61,7 +63,7 @@ _BEGIN: Final = Prepared(
         (run_id, position, iteration, try_number, attempt, name, kind, type, state, side_effects)
     SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, 'Running',
         %(side_effects)s
-    FROM held RETURNING run_id
+    FROM held ON CONFLICT DO NOTHING RETURNING run_id
     """,  # noqa: S608
     {},
 )
@@ -83,7 +85,7 @@ _NOTE: Final = Prepared(
         side_effects, started_at, completed_at, message, facts)
     SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, %(state)s, 'None',
         clock_timestamp(), clock_timestamp(), %(message)s, %(facts)s::json
-    FROM held RETURNING run_id
+    FROM held ON CONFLICT DO NOTHING RETURNING run_id
     """,  # noqa: S608
     {},
 )
@@ -94,16 +96,59 @@ _PROVIDERS: Final = Prepared(
 )
 _END: Final = Prepared(
     """
-    UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
-        completed_at = clock_timestamp()
-    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id
+    WITH ended AS (
+        UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
+            completed_at = clock_timestamp()
+        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id
+    ), closed AS (
+        UPDATE keep_operator.run_step SET state = 'Failed', completed_at = clock_timestamp(), message = 'Ended with the run'
+        FROM ended WHERE run_id = ended.id AND run_step.state = 'Running'
+    )
+    SELECT id FROM ended
+    """,
+    {},
+)
+# For the alert that a step tells more about; if there is none (any more), it is told to nobody.
+_ENRICH: Final = Prepared(
+    """
+    UPDATE keep_operator.alert SET enrichments = (enrichments::jsonb || %(more)s::jsonb)::json, updated_at = now()
+    WHERE tenant_id = %(tenant)s AND fingerprint = %(fingerprint)s
     """,
     {},
 )
 _GIVE_UP: Final = Prepared(
     """
     UPDATE keep_operator.run SET state = 'Failed', reason = 'WorkerLost', message = %(message)s, completed_at = now()
-    WHERE id = %(id)s AND completed_at IS NULL AND attempt >= max_attempts RETURNING id
+    WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned >= max_attempts RETURNING id
+    """,
+    {},
+)
+# Whether a write arrived whose answer was lost: then to write it again is no fault.
+_STANDS: Final = Prepared(
+    f"""
+    WITH {_HELD}
+    SELECT held.id FROM held JOIN keep_operator.run_step s ON s.run_id = held.id
+    WHERE s.position = %(position)s AND s.iteration = %(iteration)s AND s.try_number = %(try_number)s
+        AND s.attempt = %(attempt)s AND s.state = %(state)s
+    """,  # noqa: S608
+    {},
+)
+_HAS_ENDED: Final = Prepared(
+    "SELECT id FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s AND state = %(state)s "
+    "AND reason = %(reason)s",
+    {},
+)
+_GIVE_BACK: Final = Prepared(
+    """
+    UPDATE keep_operator.run SET returned = returned + 1, worker = NULL
+    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL AND worker IS NOT NULL RETURNING id
+    """,
+    {},
+)
+_CONTEXT: Final = Prepared(
+    """
+    UPDATE keep_operator.run SET context = coalesce(context, %(context)s::json)
+    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING context
     """,
     {},
 )
@@ -130,6 +175,35 @@ _LOGGED: Final = Prepared(
 )
 
 
+# Of the last run that succeeded: when it began, and its results by the names of its steps. And what the event's alert was like.
+_PREVIOUS: Final = Prepared(
+    """
+    SELECT last.started_at, last.results, a.firing_since, a.enrichments, a.first_seen,
+        (SELECT array_agg(DISTINCT s.name) FROM keep_operator.run told JOIN keep_operator.run_step s ON s.run_id = told.id
+         WHERE told.workflow_id = run.workflow_id AND told.fingerprint = run.fingerprint AND told.id < run.id
+            AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since) AS told
+    FROM keep_operator.run
+    LEFT JOIN keep_operator.alert a ON a.tenant_id = run.tenant_id AND a.fingerprint = run.fingerprint
+    LEFT JOIN LATERAL (
+        SELECT before.started_at, (SELECT json_object_agg(s.name, s.result) FROM keep_operator.run_step s
+            WHERE s.run_id = before.id AND s.state = 'Succeeded' AND s.iteration = -1) AS results
+        FROM keep_operator.run before
+        WHERE before.workflow_id = run.workflow_id AND before.state = 'Succeeded' AND before.id < run.id
+        ORDER BY before.id DESC LIMIT 1
+    ) last ON true
+    WHERE run.id = %(id)s
+    """,
+    {},
+)
+_USED: Final = Prepared(
+    """
+    SELECT p.id, p.external_name, p.type, p.config, p.config_hash, p.credentials, p.key_name
+    FROM keep_operator.provider p WHERE p.tenant_id = %(tenant)s AND p.external_name = ANY(%(names)s)
+    """,
+    {},
+)
+
+
 class Lost(Conflict):
     """Another worker has the run, or it has ended: whoever gets this stops at once, and writes nothing more."""
 
@@ -141,16 +215,58 @@ class Lost(Conflict):
 class Claim:
     """A run that a worker has now, and all that it needs to go on. ``definition`` is the bound revision's, and no other.
 
-    ``steps`` are all starts so far, ended or lost.
+    ``context`` is what `context` keeps, None before the first worker. ``steps`` are all starts so far, ended or lost.
     """
 
     run: Run
     workflow_name: str
+    context: Mapping[str, Any] | None
     settings: Mapping[str, Any]
     definition: Mapping[str, Any]
     inputs: Mapping[str, Any]
     event: Mapping[str, Any] | None
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A Provider's record as a run uses it; ``sealed`` are its credentials, None: it has none."""
+
+    id: UUID
+    name: str
+    type: str
+    config: Mapping[str, Any]
+    config_hash: str
+    sealed: Sealed | None
+
+
+async def providers(conn: Connection, tenant_id: str, names: Sequence[str]) -> dict[str, Used]:
+    """The tenant's Providers of these names, as far as they are there."""
+    found = await conn.execute(_USED, {"tenant": tenant_id, "names": list(names)})
+    return {
+        row.external_name: Used(
+            row.id,
+            row.external_name,
+            row.type,
+            row.config,
+            row.config_hash,
+            None if row.credentials is None else Sealed(row.key_name, row.credentials),
+        )
+        for row in found
+    }
+
+
+async def previous(conn: Connection, run: Run) -> dict[str, Any]:
+    """What earlier events and runs left behind: ``startedAt`` and ``results`` of the last run that succeeded, ``firingSince``
+    of the event's alert, ``told``: actions that succeeded for it since then. JSON, as `context` keeps it.
+    """
+    row = (await conn.execute(_PREVIOUS, {"id": run.id})).one()
+    return {
+        "startedAt": None if row.started_at is None else row.started_at.isoformat(),
+        "results": row.results or {},
+        "firingSince": None if row.firing_since is None else row.firing_since.isoformat(),
+        "told": sorted(row.told or ()),
+    }
 
 
 async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
@@ -166,6 +282,7 @@ async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
     return Claim(
         run=runs.run_of(row),
         workflow_name=row.external_name,
+        context=row.context,
         settings=row.settings,
         definition=row.definition,
         inputs=row.inputs,
@@ -177,11 +294,16 @@ async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
 async def begin(conn: Connection, run: Run, step: Step) -> None:
     """Mark that a step is begun, before it has any effect. Raises Lost."""
     marks = {"name": step.name, "kind": step.kind, "type": step.type, "side_effects": step.side_effects}
-    await _write(conn, run, _BEGIN, {**_place(step), **marks})
+    await _write_step(conn, run, _BEGIN, {**_place(step), **marks, "state": StepState.RUNNING})
 
 
-async def finish(conn: Connection, run: Run, step: Step) -> None:
-    """Note how a step that was begun has ended: the checkpoint. Raises Lost."""
+async def finish(
+    conn: Connection, run: Run, step: Step, enrichments: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> None:
+    """Note how a step that was begun has ended: the checkpoint. Raises Lost.
+
+    ``enrichments``: by the fingerprint of an alert what the step tells of it, ``{key: {"value": …, "disposable": …}}``.
+    """
     result, truncated = _cut(step.result)
     given = {
         "state": step.state,
@@ -190,7 +312,10 @@ async def finish(conn: Connection, run: Run, step: Step) -> None:
         "message": _short(step.message),
         "facts": None if step.facts is None else documents.text(dict(step.facts)),
     }
-    await _write(conn, run, _FINISH, {**_place(step), **given})
+    await _write_step(conn, run, _FINISH, {**_place(step), **given})
+    for fingerprint, more in enrichments.items():
+        about = {"tenant": run.tenant_id, "fingerprint": fingerprint, "more": documents.text(dict(more))}
+        await conn.execute(_ENRICH, about)
 
 
 async def note(conn: Connection, run: Run, step: Step) -> None:
@@ -203,7 +328,7 @@ async def note(conn: Connection, run: Run, step: Step) -> None:
         "message": _short(step.message),
         "facts": None if step.facts is None else documents.text(dict(step.facts)),
     }
-    await _write(conn, run, _NOTE, {**_place(step), **given})
+    await _write_step(conn, run, _NOTE, {**_place(step), **given})
 
 
 async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) -> None:
@@ -214,8 +339,26 @@ async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) 
 async def end(conn: Connection, run: Run, reason: Reason, message: str) -> State:
     """End the run; nothing changes that any more. Raises Lost."""
     state = STATE_OF[reason]
-    await _write(conn, run, _END, {"state": state, "reason": reason, "message": _short(message)})
+    given = {"id": run.id, "attempt": run.attempt, "state": state, "reason": reason, "message": _short(message)}
+    if (await conn.execute(_END, given)).first() is None and (await conn.execute(_HAS_ENDED, given)).first() is None:
+        raise Lost(run.id)
     return state
+
+
+async def give_back(conn: Connection, run: Run) -> None:
+    """Note that the worker gives the run back in order, between two steps: that is no loss. Raises Lost."""
+    await _write(conn, run, _GIVE_BACK, {})
+
+
+async def context(conn: Connection, run: Run, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the first worker of the run found that earlier ones left behind: this one, if it is the first. Raises Lost."""
+    row = (
+        await conn.execute(_CONTEXT, {"id": run.id, "attempt": run.attempt, "context": documents.text(dict(found))})
+    ).first()
+    if row is None:
+        raise Lost(run.id)
+    kept: Mapping[str, Any] = row.context
+    return kept
 
 
 async def log(conn: Connection, run: Run, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -269,6 +412,13 @@ def _moment(text: str | None) -> datetime | None:
 async def _write(conn: Connection, run: Run, what: Prepared, values: Mapping[str, Any]) -> None:
     done = await conn.execute(what, {"id": run.id, "attempt": run.attempt, **values})
     if done.first() is None:
+        raise Lost(run.id)
+
+
+async def _write_step(conn: Connection, run: Run, what: Prepared, values: Mapping[str, Any]) -> None:
+    """A write that may be repeated: the second time it finds what it would have done."""
+    given = {"id": run.id, "attempt": run.attempt, **values}
+    if (await conn.execute(what, given)).first() is None and (await conn.execute(_STANDS, given)).first() is None:
         raise Lost(run.id)
 
 

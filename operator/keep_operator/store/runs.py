@@ -132,6 +132,9 @@ _CANCEL: Final = Prepared(
     """,  # noqa: S608
     {},
 )
+_CANCELLED: Final = Prepared(
+    "SELECT id FROM keep_operator.run WHERE id = ANY(%(ids)s) AND cancel_requested AND completed_at IS NULL", {}
+)
 _UNFINISHED: Final = Prepared(
     f"""
     SELECT {COLUMNS} FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id
@@ -212,6 +215,11 @@ async def cancel_all(conn: Connection, workflow_id: UUID, *, message: str) -> in
     """The same for all runs of a workflow that have not ended; how many."""
     asked = {"id": None, "workflow_id": workflow_id, "message": message}
     return len((await conn.execute(_CANCEL, asked)).all())
+
+
+async def cancelled(conn: Connection, ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the runs that have been asked to end and have not."""
+    return list((await conn.execute(_CANCELLED, {"ids": list(ids)})).scalars()) if ids else []
 
 
 async def expire(conn: Connection, workflow_id: UUID, before: datetime, most: int = BATCH) -> int:
