@@ -61,9 +61,7 @@ _METADATA_HOSTS: Final = frozenset(
 _THIS_NETWORK: Final = ip_network("0.0.0.0/8")
 _RESERVED: Final = ip_network("240.0.0.0/4")
 # IPv6 addresses that stand for an IPv4 address in their last 32 bits: mapped, compatible, translated, NAT64.
-_EMBEDDING: Final = tuple(
-    map(ip_network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
-)
+_EMBEDDING: Final = tuple(map(ip_network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 # A translator's own prefix may also end after 48 bits; then the address lies around bits 64 to 71 (RFC 6052).
 _LOCAL_NAT64: Final = ip_network("64:ff9b:1::/48")
 _SIXTOFOUR: Final = ip_network("2002::/16")
@@ -163,7 +161,7 @@ def inner(address: Address) -> tuple[IPv4Address, ...]:
     if any(address in network for network in _EMBEDDING) and number > 1:
         found.append(last)
     if address in _LOCAL_NAT64:
-        found.append(number >> 48 & 0xFFFF0000 | number >> 40 & 0xFFFF)
+        found.append(last if number & 0xFFFFFFFFFF else number >> 48 & 0xFFFF0000 | number >> 40 & 0xFFFF)
     if address in _SIXTOFOUR:
         found.append(number >> 80 & 0xFFFFFFFF)
     if address.teredo is not None:
@@ -316,15 +314,18 @@ async def in_thread(egress: Egress, work: Callable[[], T], *, most: int, holding
         while not (await asyncio.wait({future}, timeout=_LOOK_EVERY_S))[0]:
             if guard.received > most:
                 raise TooMuch
-        return future.result()
+        result = future.result()
     except Exception:
-        if guard.refused is not None:
-            raise guard.refused from None
-        raise
+        if guard.refused is None:
+            raise
     finally:
         guard.end()
         # Nobody waits for it any more where it was cut off: its failure is no news.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    if guard.refused is not None:
+        # Also where the library kept it to itself.
+        raise guard.refused
+    return result
 
 
 async def connect(egress: Egress, host: str, port: int) -> socket.socket:
