@@ -36,6 +36,7 @@ class FarSide:
         self.url = ""
         self.port = 0
         self.sent: list[Sent] = []
+        self.asked = asyncio.Event()
         self.script: deque[Answer] = deque()
         self.otherwise: Answer = answer({"ok": True})
 
@@ -56,6 +57,7 @@ class FarSide:
                 (await request.read()).decode(),
             )
         )
+        self.asked.set()
         return await (self.script.popleft() if self.script else self.otherwise)(request)
 
 

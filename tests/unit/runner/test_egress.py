@@ -59,7 +59,8 @@ def test_whatever_way_it_is_written(address: IPv4Address) -> None:
 @given(FINE)
 def test_services_of_the_cluster_are_reached(address: IPv4Address) -> None:
     """Private and public addresses are open, in each way to write them: databases of a team are in its cluster."""
-    for form in (address, *forms(address)):
+    everything: list[IPv4Address | IPv6Address] = [address, *forms(address)]
+    for form in everything:
         Egress().admit("db.example.com", [form])
 
 

@@ -202,22 +202,21 @@ async def mysql(call: Call) -> Outcome:
 def _mysql(connection: Any, sock: Any, query: str, *, writes: bool) -> list[Any]:
     """Blocks."""
     connection.connect(sock)
+    cursor = connection.cursor()
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("START TRANSACTION" + ("" if writes else " READ ONLY"))
-            cursor.execute(query)
-            rows = _Rows()
-            while found := cursor.fetchmany(_ROWS_AT_ONCE):
-                for row in found:
-                    rows.add(row)
+        cursor.execute("START TRANSACTION" + ("" if writes else " READ ONLY"))
+        cursor.execute(query)
+        rows = _Rows()
+        while found := cursor.fetchmany(_ROWS_AT_ONCE):
+            for row in found:
+                rows.add(row)
         if writes:
             connection.commit()
         return rows.found
-    except _TooLarge:
-        # An unbuffered cursor would read the rest when it is closed.
-        connection._force_close()
-        raise
     finally:
+        if cursor._result is not None:
+            # What was not read stays so: the library would read it to its end, now and when the result is forgotten.
+            cursor._result.unbuffered_active = False
         if connection.open:
             connection.close()
 
@@ -236,7 +235,7 @@ def _mysql_failure(call: Call, error: Exception, *, sent: bool) -> ActionFailed:
             call, f"says {number}: {said}"[:400], number in _MYSQL_PASSES, may_have_acted=sent and lost
         )
     if isinstance(error, OSError):
-        return transport.failed(call, f"cannot be reached: {error.strerror or 'no connection'}", True)
+        return transport.unreachable(call, error)
     return transport.failed(call, f"was asked what it cannot be asked: {type(error).__name__}")
 
 

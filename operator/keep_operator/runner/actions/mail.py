@@ -4,6 +4,7 @@ import hashlib
 import smtplib
 import socket
 import ssl
+from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, getaddresses
@@ -98,13 +99,18 @@ def _send(
         server = smtplib.SMTP_SSL(host, port, local_hostname=name, timeout=call.timeout_s, context=context)
     else:
         server = smtplib.SMTP(host, port, local_hostname=name, timeout=call.timeout_s)
-    with server:
+    try:
         if encryption == "TLS":
             server.starttls(context=context)
         user, password = parameters.setting(call, "smtp_username"), parameters.setting(call, "smtp_password")
         if user and password:
             server.login(user, password)
         return server.send_message(letter, parameters.needed(call, "from_email"), recipients)
+    finally:
+        # The letter is taken or it is not; how the server takes leave changes nothing.
+        with suppress(smtplib.SMTPException, OSError):
+            server.quit()
+        server.close()
 
 
 def _failure(call: Call, error: Exception) -> ActionFailed:
@@ -141,7 +147,7 @@ def _failure(call: Call, error: Exception) -> ActionFailed:
         case socket.gaierror():
             return transport.failed(call, "cannot be found: its name has no address", True)
         case OSError():
-            return transport.failed(call, f"cannot be reached: {error.strerror or 'no connection'}", True)
+            return transport.unreachable(call, error)
     return transport.failed(call, "cannot be sent such a letter")
 
 

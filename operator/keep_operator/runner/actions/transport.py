@@ -1,8 +1,10 @@
 """One HTTP request with everything bounded: where to, how long, how much; and what its failure means."""
 
 import json
+import os
 import ssl
 import zlib
+from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -12,7 +14,7 @@ from math import isfinite
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import BasicAuth, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from yarl import URL
 
 from keep_operator.runner import egress
@@ -129,6 +131,8 @@ def _redirected(request: Request, status: int, here: URL, there: URL) -> Request
 async def _exchange(call: Call, request: Request, target: URL) -> Answer:
     TALKING_TO.set(target.host or "")
     sent = {"Accept-Encoding": "gzip, deflate", "User-Agent": "keep-operator", **_headers(call, request.headers)}
+    if request.auth is not None:
+        sent["Authorization"] = "Basic " + b64encode(":".join(request.auth).encode()).decode()
     body: Any = request.body if request.form is None else dict(request.form)
     if request.json is not None:
         body = _dumped(call, request.json)
@@ -149,7 +153,6 @@ async def _exchange(call: Call, request: Request, target: URL) -> Answer:
                 headers=sent,
                 params=request.params or None,
                 data=body,
-                auth=None if request.auth is None else BasicAuth(*request.auth, encoding="utf-8"),
                 allow_redirects=False,
             ) as response,
         ):
@@ -278,7 +281,7 @@ def _failure(call: Call, error: Exception) -> ActionFailed:
         case aiohttp.ClientConnectorDNSError():
             return failed(call, "cannot be found: its name has no address", True)
         case aiohttp.ClientConnectorError():
-            return failed(call, f"cannot be reached: {error.os_error.strerror or 'no connection'}", True)
+            return unreachable(call, error.os_error)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return failed(call, "closed the connection before it answered", True, may_have_acted=True)
         case aiohttp.ClientPayloadError():
@@ -292,6 +295,12 @@ def _failure(call: Call, error: Exception) -> ActionFailed:
         case ValueError():
             return failed(call, "cannot be asked so: a header or the address has characters that do not belong there")
     return failed(call, "cannot be talked to", True, may_have_acted=True)
+
+
+def unreachable(call: Call, error: OSError) -> ActionFailed:
+    """Nothing was sent; by the system's own words for it, since those of libraries hold addresses and more."""
+    said = os.strerror(error.errno) if error.errno else "no connection"
+    return failed(call, f"cannot be reached: {said}", True)
 
 
 def timed_out(call: Call) -> ActionFailed:
