@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from keep_operator.domain.abilities import SideEffects, side_effects
-from keep_operator.domain.execution import Reason, Run, Step, StepState
+from keep_operator.domain.execution import STATE_OF, Reason, Run, Step, StepState
 from keep_operator.domain.grammar import workflow as grammar
 from keep_operator.domain.program import (
     Done,
@@ -215,7 +215,7 @@ class Execution:
                 await executions.log(conn, self._run, lines)
                 await executions.give_back(conn, self._run)
 
-            await self._write(give_back)
+            await self._write_last(give_back, lambda conn: executions.returned(conn, self._run), None)
             log.info("given back, since this worker stops", extra=self.told)
             raise
         except Lost:
@@ -227,7 +227,11 @@ class Execution:
             reason, message = Reason.STEP_FAILED, "A fault of the runner; its log tells more"
         message = self._redaction.text(message)
         lines = tuple(self._lines)
-        state = await self._write(lambda conn: executions.end(conn, self._run, reason, message, lines))
+        state = await self._write_last(
+            lambda conn: executions.end(conn, self._run, reason, message, lines),
+            lambda conn: executions.ended(conn, self._run, reason),
+            STATE_OF[reason],
+        )
         say = log.info if reason in (Reason.COMPLETED, Reason.CANCELLED) else log.warning
         say("a run has ended", extra={**self.told, "state": state, "reason": reason, "detail": message})
         return replace(self._run, state=state, reason=reason, message=message)
@@ -503,6 +507,17 @@ class Execution:
         done = await _kept(self._means, all_of_it)
         del self._pending[: len(pending)]
         return done
+
+    async def _write_last(
+        self, work: Callable[[Connection], Awaitable[T]], stands: Callable[[Connection], Awaitable[bool]], done: T
+    ) -> T:
+        """The same, for what leaves nothing to come back to: where it is refused, it may have been written before."""
+        try:
+            return await self._write(work)
+        except Lost:
+            if not await _kept(self._means, stands):
+                raise
+            return done
 
 
 async def _nothing(_: Connection) -> None:

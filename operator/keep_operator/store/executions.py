@@ -154,11 +154,7 @@ _STANDS: Final = Prepared(
     """,  # noqa: S608
     {},
 )
-_HAS_ENDED: Final = Prepared(
-    "SELECT id FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s AND state = %(state)s "
-    "AND reason = %(reason)s",
-    {},
-)
+_MINE: Final = Prepared("SELECT reason, worker FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s", {})
 # What is marked as begun was not done: it is given back between two steps.
 _GIVE_BACK: Final = Prepared(
     """
@@ -333,10 +329,20 @@ async def end(
     """End the run, with the last ``lines`` of its log, as `log` takes them; nothing changes that any more. Raises Lost."""
     state = STATE_OF[reason]
     given = {"id": run.id, "attempt": run.attempt, "state": state, "reason": reason, "message": _short(message)}
-    given["lines"] = _lines(lines)
-    if (await conn.execute(_END, given)).first() is None and (await conn.execute(_HAS_ENDED, given)).first() is None:
-        raise Lost(run.id)
+    await _write(conn, run, _END, {**given, "lines": _lines(lines)})
     return state
+
+
+async def ended(conn: Connection, run: Run, reason: Reason) -> bool:
+    """Whether it has ended so in this claim: what `end` wrote, though its answer was lost."""
+    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    return row is not None and row.reason == reason
+
+
+async def returned(conn: Connection, run: Run) -> bool:
+    """Whether it was given back in this claim, though the answer was lost."""
+    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    return row is not None and row.worker is None and row.reason is None
 
 
 async def give_back(conn: Connection, run: Run) -> None:
