@@ -38,6 +38,7 @@ from keep_operator.domain.program import (
 from keep_operator.domain.program import State as Ended
 from keep_operator.errors import KeepOperatorError, Unavailable
 from keep_operator.runner.actions import ActionFailed, ActionNotSupported, Call, Egress, Outcome, perform
+from keep_operator.runner.measures import Measures
 from keep_operator.runner.secrets import Redaction
 from keep_operator.store import engine as database
 from keep_operator.store import executions
@@ -82,6 +83,7 @@ class Means:
     worker: str
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     egress: Callable[[str], Awaitable[Egress]] | None = None
+    measures: Measures = field(default_factory=Measures)
 
 
 async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
@@ -92,6 +94,7 @@ async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
     claim = await _kept(means, lambda conn: executions.claim(conn, run_id, means.worker))
     if claim is None:
         return None
+    means.measures.claimed(claim.run, claim.steps, means.clock())
     execution = Execution(means, claim, orders)
     try:
         return await execution.run()
@@ -338,6 +341,7 @@ class Execution:
         enrichments = {} if wanted is None else self._enrichments(wanted, step)
         await self._write(lambda conn: executions.finish(conn, self._run, ended, enrichments))
         self._steps.append(ended)
+        self._means.measures.ended(ended)
         self._say(ended)
 
     def _enrichments(self, wanted: Perform, step: Step) -> dict[str, dict[str, Any]]:
