@@ -10,8 +10,8 @@ from integration.store import lineages, samples
 from integration.store.lineages import looked
 from keep_operator.domain.history import Lineage
 from keep_operator.runner import schedules as keeper
+from keep_operator.store import documents, schedules
 from keep_operator.store import engine as database
-from keep_operator.store import revisions, schedules
 from keep_operator.store.engine import Engine
 
 pytestmark = pytest.mark.integration
@@ -37,7 +37,7 @@ async def _rewrite(engine: Engine, number: int, definition: dict[str, object]) -
             text(
                 "UPDATE keep_operator.workflow_revision SET definition = cast(:definition AS json) WHERE number = :number"
             ),
-            {"definition": revisions.documents.text(definition), "number": number},
+            {"definition": documents.text(definition), "number": number},
         )
         await conn.execute(
             text("ALTER TABLE keep_operator.workflow_revision ENABLE TRIGGER workflow_revision_append_only")
