@@ -22,6 +22,7 @@ from keep_operator.errors import Refused, Unavailable
 from keep_operator.runner import schedules
 from keep_operator.runner.execution import Means
 from keep_operator.runner.measures import Measures, Waiting
+from keep_operator.runner.tenants import Tenants
 from keep_operator.runner.worker import Worker
 from keep_operator.runtime import health, start
 from keep_operator.runtime.health import Pulse, Startup, StepState
@@ -114,7 +115,7 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
     await start.step(startup, "database", lambda: _reach(engine))
     await start.step(startup, "schema", lambda: schema.check(engine))
     await start.step(startup, "key", lambda: _trusted(engine, vault))
-    return Means(engine, vault, worker, measures=Measures(metrics))
+    return Means(engine, vault, worker, egress=Tenants(engine).egress, measures=Measures(metrics))
 
 
 async def _reach(engine: Engine) -> str:
