@@ -9,9 +9,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from keep_operator.domain import conditions, ownership, planning
@@ -28,6 +31,8 @@ FINALIZER: Final = f"{GROUP}/tenant"
 LIVING: Final = ("Synced",)
 # A Tenant about to go does not count how many of its objects are still Ready.
 COUNTS_LATER: Final = timedelta(seconds=30)
+# One of the parts of a host name, as resolvers take it.
+_LABEL: Final = re.compile("[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Record:
 
     ``delete_when_empty``: its Tenant is gone with ``deletionPolicy: Delete``; the row goes with the last
     provider row that still points to it (A-GC-8). ``checksum`` is the one that was written with the row, None in a row
-    that is older than checksums.
+    that is older than checksums. ``settings`` is what runners need of the spec (see `settings`).
     """
 
     id: str
@@ -45,6 +50,7 @@ class Record:
     delete_when_empty: bool = False
     deletion_policy: DeletionPolicy = "Orphan"
     checksum: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def intact(self) -> bool:
@@ -55,9 +61,18 @@ class Record:
 def checksum(record: Record, display_name: str | None) -> str:
     """What is stored beside all that the operator wrote (see `domain.provider.checksum`).
 
-    ``display_name`` is None where the spec leaves it to others.
+    ``display_name`` is None where the spec leaves it to others. Without settings it is as it was before there were any.
     """
-    return hashlib.sha256(json.dumps([record.id, display_name, record.deletion_policy]).encode()).hexdigest()
+    content: list[Any] = [record.id, display_name, record.deletion_policy]
+    if record.settings:
+        content.append(record.settings)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def settings(spec: TenantSpec) -> dict[str, Any]:
+    """What runners need of a spec, as it is stored; empty where it says nothing."""
+    allow = () if spec.egress is None else spec.egress.allow
+    return {"egress": {"allow": sorted(allow)}} if allow else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,7 @@ class Update:
     record: Record
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,7 @@ class Correct:
     record: Record
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,7 @@ class Adopt:
     to: Owner
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +244,14 @@ def refusal(seen: Observed) -> Finding | None:
             "ImmutableFieldChanged",
             f'The tenant id is "{recorded}" and stays in force; spec.tenantId now says "{declared}". Set it back, or make a new Tenant.',
         )
+    for entry in settings(spec).get("egress", {}).get("allow", ()):
+        if not _reachable(entry):
+            return conditions.false(
+                "Synced",
+                "SpecRefused",
+                f'spec.egress.allow: "{entry}" is neither a network, such as 10.1.0.0/16, nor a host name, such as '
+                "hooks.example.com or *.example.com. Correct it.",
+            )
     runtime = spec.runtime or seen.runtime
     if spec.keep is not None and runtime != "keep":
         return conditions.false(
@@ -238,6 +264,16 @@ def refusal(seen: Observed) -> Finding | None:
             f'spec.runtime "{runtime}" is not supported by this version of the operator. Use builtin.',
         )
     return None
+
+
+def _reachable(entry: str) -> bool:
+    """Whether it is a network, or a name of a host that is not meant as one."""
+    try:
+        ip_network(entry, strict=False)
+    except ValueError:
+        labels = entry.removeprefix("*.").rstrip(".").split(".")
+        return all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
+    return True
 
 
 def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
@@ -260,31 +296,46 @@ def _plan_active(seen: Observed, spec: TenantSpec, now: datetime) -> Plan[Action
     if blocked is not None:
         return _report(seen, blocked, now=now)
     me = Owner(seen.cluster_id, "", obj.key.name, obj.uid)
+    declared = (spec.display_name, spec.deletion_policy, settings(spec))
     record = seen.record
     if record is None:
         tenant_id = declared_id(obj)
-        made = Record(tenant_id, spec.display_name or tenant_id, me, deletion_policy=spec.deletion_policy)
+        made = Record(
+            tenant_id,
+            spec.display_name or tenant_id,
+            me,
+            deletion_policy=spec.deletion_policy,
+            settings=settings(spec),
+        )
         return Plan(actions=(Insert(replace(made, checksum=checksum(made, spec.display_name))),))
     if record.owner != me:
         if record.owner is not None and record.owner.cluster_id == seen.cluster_id:
             return Plan(actions=(HandOver(record, me),), wakes=(Key("Tenant", "", record.owner.name),))
-        return Plan(actions=(Adopt(record, me, spec.display_name, spec.deletion_policy),))
-    differs = differences(record, spec.display_name, spec.deletion_policy)
+        return Plan(actions=(Adopt(record, me, *declared),))
+    differs = differences(record, *declared)
     if not record.intact and spec.drift_policy == "Report":
         return _report(seen, _drifted(record, differs), now=now)
     if not record.intact:
-        return Plan(actions=(Correct(record, spec.display_name, spec.deletion_policy),))
+        return Plan(actions=(Correct(record, *declared),))
     if differs or record.checksum is None:
-        return Plan(actions=(Update(record, spec.display_name, spec.deletion_policy),))
+        return Plan(actions=(Update(record, *declared),))
     fields: dict[str, Any] = {"tenantId": record.id, "runtime": spec.runtime or seen.runtime}
     synced = planning.synced(obj, seen.done, f'Tenant id "{record.id}"')
     return _report(seen, synced, fields=fields, now=now)
 
 
-def differences(record: Record, display_name: str | None, deletion_policy: DeletionPolicy) -> list[str]:
+def differences(
+    record: Record,
+    display_name: str | None,
+    deletion_policy: DeletionPolicy,
+    declared: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
     """The names of the fields in which a row differs from what is declared, as they stand in the spec; sorted."""
     renamed = display_name not in (None, record.display_name)
-    return ["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed
+    others = [
+        name for name in declared.keys() | record.settings.keys() if declared.get(name) != record.settings.get(name)
+    ]
+    return sorted(["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed + others)
 
 
 def _drifted(record: Record, fields: list[str]) -> Finding:
@@ -388,14 +439,14 @@ def _counts(seen: Observed) -> dict[str, Any]:
     held for, since its message names it.
     """
     found = {}
-    for field, dependents in (("providers", seen.providers), ("workflows", seen.workflows)):
+    for name, dependents in (("providers", seen.providers), ("workflows", seen.workflows)):
         counted = {"total": dependents.total, "ready": dependents.ready}
-        written = seen.object.status.get(field)
+        written = seen.object.status.get(name)
         total = (written or {}).get("total", 0)
         held_first = seen.object.deleting and seen.object.condition("Deleting") is None
         due = not seen.counts_due_in or held_first or bool(total) != bool(dependents.total)
         if due or written == counted:
-            found[field] = counted
+            found[name] = counted
     return found
 
 

@@ -112,8 +112,8 @@ class Egress(Shape):
     ] = Field(
         default=(),
         max_length=64,
-        description="Addresses as CIDR, or host names. Loopback, link-local and cloud metadata addresses are refused "
-        "unless they are listed here.",
+        description="Addresses, networks as CIDR, or host names; `*.example.com` stands for all names below. Loopback, "
+        "link-local and cloud metadata addresses are refused unless they are listed here.",
         json_schema_extra=as_set(),
     )
 

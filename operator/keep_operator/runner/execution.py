@@ -40,6 +40,7 @@ from keep_operator.domain.program import (
 from keep_operator.domain.program import State as Ended
 from keep_operator.errors import KeepOperatorError, Unavailable
 from keep_operator.runner.actions import ActionFailed, ActionNotSupported, Call, Egress, Outcome, perform
+from keep_operator.runner.measures import Measures
 from keep_operator.runner.secrets import Redaction
 from keep_operator.store import engine as database
 from keep_operator.store import executions
@@ -117,6 +118,7 @@ class Means:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     egress: Callable[[str], Awaitable[Egress]] | None = None
     contents: Contents = field(default_factory=Contents)
+    measures: Measures = field(default_factory=Measures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
     execution = await _kept(means, begun)
     if execution is None:
         return None
+    claim = execution.claim
+    means.measures.claimed(claim.run, claim.steps, means.clock())
     try:
         return await execution.run()
     except Lost:
@@ -190,6 +194,11 @@ class Execution:
             "revision": self._run.revision,
             "hash": self._run.content_hash[:8],
         }
+
+    @property
+    def claim(self) -> Claim:
+        """As it was made."""
+        return self._opened.claim
 
     async def begin(self, conn: Connection) -> None:
         """Mark the first step as begun in the transaction that has claimed the run, if that is what is to be done next."""
@@ -442,6 +451,7 @@ class Execution:
         enrichments = {} if wanted is None else self._enrichments(wanted, step)
         self._pending.append(lambda conn: executions.finish(conn, self._run, ended, enrichments))
         self._steps.append(ended)
+        self._means.measures.ended(ended)
         self._say(ended)
 
     def _enrichments(self, wanted: Perform, step: Step) -> dict[str, dict[str, Any]]:

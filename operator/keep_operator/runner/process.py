@@ -21,6 +21,8 @@ from typing import Final
 from keep_operator.errors import Refused, Unavailable
 from keep_operator.runner import schedules
 from keep_operator.runner.execution import Means
+from keep_operator.runner.measures import Measures, Waiting
+from keep_operator.runner.tenants import Tenants
 from keep_operator.runner.worker import Worker
 from keep_operator.runtime import health, start
 from keep_operator.runtime.health import Pulse, Startup, StepState
@@ -59,7 +61,7 @@ async def serve(settings: Settings) -> None:
         log.info("serving /healthz, /readyz and /metrics", extra={"port": pages.addresses[0][1]})
         beating = asyncio.create_task(pulse.beat())
         stack.callback(beating.cancel)
-        means = await start.unless(stop, _opened(settings, startup, stack))
+        means = await start.unless(stop, _opened(settings, startup, metrics, stack))
         if means is not None:
             await _work(settings, means, startup, metrics, stop)
     log.info("stopped")
@@ -81,8 +83,12 @@ async def _work(settings: Settings, means: Means, startup: Startup, metrics: Met
             label="state",
             counter=True,
         )
+        waiting = Waiting()
+        waiting.publish(metrics)
+        ticking = schedules.keep(means.engine, means.measures.ticks_missed.inc)
         beside = [
-            asyncio.create_task(each) for each in (worker.recover(), worker.listen(url), schedules.keep(means.engine))
+            asyncio.create_task(each)
+            for each in (worker.recover(), worker.listen(url), waiting.watch(means.engine), ticking)
         ]
         startup.set("working", StepState.DONE, f"{places} runs at once")
         log.info("working runs off", extra={"count": places})
@@ -101,7 +107,7 @@ async def _work(settings: Settings, means: Means, startup: Startup, metrics: Met
             await asyncio.gather(*beside, return_exceptions=True)
 
 
-async def _opened(settings: Settings, startup: Startup, stack: contextlib.AsyncExitStack) -> Means:
+async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Means:
     worker = f"keep-operator runner {socket.gethostname()}/{os.getpid()}"
     engine = database.connect(settings.database_url.get_secret_value(), application_name=worker, pool_size=POOL)
     stack.push_async_callback(engine.dispose)
@@ -109,7 +115,7 @@ async def _opened(settings: Settings, startup: Startup, stack: contextlib.AsyncE
     await start.step(startup, "database", lambda: _reach(engine))
     await start.step(startup, "schema", lambda: schema.check(engine))
     await start.step(startup, "key", lambda: _trusted(engine, vault))
-    return Means(engine, vault, worker)
+    return Means(engine, vault, worker, egress=Tenants(engine).egress, measures=Measures(metrics))
 
 
 async def _reach(engine: Engine) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from keep_operator.domain import schedule
@@ -25,12 +27,16 @@ SHORTEST_S: Final = 0.05
 ROUND: Final = 1_000
 
 
-async def keep(engine: Engine) -> None:
-    """Start what is due, until cancelled."""
+def _untold(_: int) -> None:
+    pass
+
+
+async def keep(engine: Engine, missed: Callable[[int], None] = _untold) -> None:
+    """Start what is due, until cancelled; ``missed`` is told how many ticks were not started in time."""
     away = False
     while True:
         try:
-            wait_s = await _round(engine)
+            wait_s = await _round(engine, missed)
             away = False
         except Unavailable as error:
             if not away:
@@ -39,13 +45,13 @@ async def keep(engine: Engine) -> None:
         await asyncio.sleep(wait_s)
 
 
-async def _round(engine: Engine) -> float:
+async def _round(engine: Engine, missed: Callable[[int], None] = _untold) -> float:
     """Do all that is due; the seconds until the next look."""
     async with database.look(engine) as conn:
         wait_s = await schedules.wait_s(conn)
     if wait_s is None or wait_s > 0:
         return LOOK_S if wait_s is None else min(LOOK_S, max(SHORTEST_S, wait_s))
-    for step in (_replan, _start):
+    for step in (_replan, partial(_start, missed=missed)):
         for _ in range(ROUND):
             if not await step(engine):
                 break
@@ -67,7 +73,7 @@ async def _replan(engine: Engine) -> bool:
     return True
 
 
-async def _start(engine: Engine) -> bool:
+async def _start(engine: Engine, *, missed: Callable[[int], None] = _untold) -> bool:
     """Start one workflow whose tick has come, or skip the tick; False: there was none."""
     try:
         async with database.transaction(engine) as conn:
@@ -86,6 +92,8 @@ async def _start(engine: Engine) -> bool:
     except Conflict as error:
         log.debug("a tick is tried again", extra={"reason": error.reason})
         return True
+    if due.missed:
+        missed(due.missed)
     told = {"workflowId": str(found.workflow_id)}
     if refusal is not None:
         log.info("a tick started nothing: %s", refusal.message, extra={**told, "reason": refusal.reason})

@@ -77,6 +77,7 @@ class Worker:
                 async with database.transaction(self._means.engine) as conn:
                     count = await self._queue.recover(conn)
                 if count:
+                    self._means.measures.recovered.inc(count)
                     log.warning("runs of workers that have died go on", extra={"count": count})
             except KeepOperatorError as error:
                 log.debug("nothing is recovered now", extra={"reason": error.reason})

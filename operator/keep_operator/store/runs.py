@@ -135,6 +135,14 @@ _CANCEL: Final = Prepared(
 _CANCELLED: Final = Prepared(
     "SELECT id FROM keep_operator.run WHERE id = ANY(%(ids)s) AND cancel_requested AND completed_at IS NULL", {}
 )
+# Unfinished runs are few beside those that have ended, and an index has them alone.
+_BACKLOG: Final = Prepared(
+    """
+    SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(queued_at)), 0) AS oldest_s
+    FROM keep_operator.run WHERE completed_at IS NULL AND state = 'Queued'
+    """,
+    {},
+)
 _UNFINISHED: Final = Prepared(
     f"""
     SELECT {COLUMNS} FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id
@@ -158,6 +166,14 @@ class Requested:
 
     run: Run
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The runs of the whole installation that wait, and how long the oldest of them has."""
+
+    waiting: int
+    oldest_s: float
 
 
 async def request(conn: Connection, workflow_id: UUID, asked: Asked) -> Requested | Refusal:
@@ -215,6 +231,12 @@ async def cancel_all(conn: Connection, workflow_id: UUID, *, message: str) -> in
     """The same for all runs of a workflow that have not ended; how many."""
     asked = {"id": None, "workflow_id": workflow_id, "message": message}
     return len((await conn.execute(_CANCEL, asked)).all())
+
+
+async def backlog(conn: Connection) -> Backlog:
+    """What no worker has taken up yet."""
+    row = (await conn.execute(_BACKLOG)).one()
+    return Backlog(row.waiting, float(row.oldest_s))
 
 
 async def cancelled(conn: Connection, ids: Sequence[UUID]) -> list[UUID]:
