@@ -45,6 +45,7 @@ DONE: Final = {
     "Correct": "DriftCorrected",
     "Adopt": "Adopted",
     "HandOver": "HandedOver",
+    "SetTokens": "Updated",
     "Archive": "Archived",
 }
 # Actions that write no row.
