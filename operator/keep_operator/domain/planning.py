@@ -64,6 +64,7 @@ SPEC_FAULTS: Final = frozenset(
         "ParseError",
         "SchemaError",
         "UnknownAction",
+        "ActionNotSupported",
         "ProviderTypeMismatch",
     }
 )
