@@ -66,6 +66,7 @@ SPEC_FAULTS: Final = frozenset(
         "ParseError",
         "SchemaError",
         "UnknownAction",
+        "ActionNotSupported",
         "ProviderTypeMismatch",
     }
 )

@@ -78,6 +78,8 @@ _CONCLUDED: Final = {
     "[the grammar](grammar.md).",
     "UnknownAction": "A step calls something that its provider cannot do. What is active stays active. Correct the step that the "
     "message names.",
+    "ActionNotSupported": "A step needs what the built-in runtime cannot do. What is active stays active. Correct the step that the "
+    "message names; [what is supported](actions.md).",
     "TooLarge": "The definition has more than 200 KiB. Split the workflow.",
     "ProviderTypeMismatch": "A step takes a Provider for another type than it has. Correct the step's `type`, or name another Provider.",
     "InvalidRevision": "The desired or pinned revision is not valid, so it is not active. Correct the definition, or the pin.",
