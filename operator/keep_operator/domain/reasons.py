@@ -112,7 +112,6 @@ _CONCLUDED: Final = {
     "Running": "A worker runs it. Nothing; `spec.cancel: true` ends it.",
     "Completed": "The run has come to its end. Nothing.",
     "StepFailed": "A step of the run failed. See its message, and the record; mend the workflow or what the step calls.",
-    "ActionNotSupported": "A step asks for what this runtime cannot do. Correct the step that the message names.",
     "TimedOut": "The run took longer than its timeout. See which step did; give it more time with `spec.timeout`.",
     "Cancelled": "Somebody ended the run, or the Workflow went. Nothing; make another run.",
     "WorkerLost": "The worker that ran it died, and what it was at must not be done twice, or was tried too often. See whether the "
