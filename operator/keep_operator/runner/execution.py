@@ -12,15 +12,17 @@ an action has brought is kept and written when it is back; if another worker has
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from keep_operator.domain.abilities import SideEffects, side_effects
-from keep_operator.domain.execution import Reason, Run, Step, StepState
+from keep_operator.domain.execution import STATE_OF, Reason, Run, Step, StepState
 from keep_operator.domain.grammar import workflow as grammar
 from keep_operator.domain.program import (
     Done,
@@ -54,6 +56,8 @@ T = TypeVar("T")
 STEP_TIMEOUT_S: Final = 60.0
 # Between two attempts to write while the database is away.
 RETRY_S: Final = 1.0
+# Steps that were skipped and are not written yet, at most.
+PENDING: Final = 100
 # Starts of steps in one run at most, whatever foreach and retries ask for.
 MOST_STARTS: Final = 10_000
 
@@ -75,6 +79,36 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """A revision that was read: it never changes, so neither does this."""
+
+    program: Program
+    providers: tuple[str, ...]
+
+
+class Contents:
+    """The revisions that were executed last, by their hashes: to read one takes longer than to run it."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._known: OrderedDict[str, Content | None] = OrderedDict()
+
+    def of(self, content_hash: str, definition: Mapping[str, Any]) -> Content | None:
+        """The content; None for a definition that is not valid."""
+        if content_hash in self._known:
+            self._known.move_to_end(content_hash)
+            return self._known[content_hash]
+        judged = grammar.judge(definition).workflow
+        found = None
+        if judged is not None:
+            found = Content(Program.of(definition), tuple(dict.fromkeys(use.name for use in judged.providers)))
+        self._known[content_hash] = found
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Means:
     """What every execution needs. ``clock`` is the time of day."""
 
@@ -83,7 +117,17 @@ class Means:
     worker: str
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     egress: Callable[[str], Awaitable[Egress]] | None = None
+    contents: Contents = field(default_factory=Contents)
     measures: Measures = field(default_factory=Measures)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run that this worker has, with all that goes with it; ``content`` None: its definition is not valid."""
+
+    claim: Claim
+    content: Content | None
+    used: Mapping[str, Used]
 
 
 async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
@@ -91,11 +135,20 @@ async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
 
     Raises Stopped where it was given back; nothing else.
     """
-    claim = await _kept(means, lambda conn: executions.claim(conn, run_id, means.worker))
-    if claim is None:
+
+    async def begun(conn: Connection) -> Execution | None:
+        opened = await _opened(conn, means, run_id)
+        if opened is None:
+            return None
+        execution = Execution(means, opened, orders)
+        await execution.begin(conn)
+        return execution
+
+    execution = await _kept(means, begun)
+    if execution is None:
         return None
+    claim = execution.claim
     means.measures.claimed(claim.run, claim.steps, means.clock())
-    execution = Execution(means, claim, orders)
     try:
         return await execution.run()
     except Lost:
@@ -103,17 +156,37 @@ async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
         return None
 
 
+async def _opened(conn: Connection, means: Means, run_id: UUID) -> Opened | None:
+    """Claim the run, and read what goes with it, in one transaction; None where there is nothing to do."""
+    claim = await executions.claim(conn, run_id, means.worker)
+    if claim is None:
+        return None
+    run = claim.run
+    content = means.contents.of(run.content_hash, claim.definition)
+    used: dict[str, Used] = {}
+    if content is not None and content.providers:
+        used = await executions.providers(conn, run.tenant_id, content.providers)
+        hashes = {name: each.config_hash for name, each in used.items()}
+        if hashes != run.provider_config_hashes:
+            await executions.note_providers(conn, run, hashes)
+    return Opened(claim, content, used)
+
+
 class Execution:
     """A run that this worker has."""
 
-    def __init__(self, means: Means, claim: Claim, orders: Orders) -> None:
+    def __init__(self, means: Means, opened: Opened, orders: Orders) -> None:
+        claim = opened.claim
         self._means = means
-        self._claim = claim
+        self._opened = opened
         self._orders = orders
         self._run = claim.run
         self._steps = list(claim.steps)
         self._redaction = Redaction()
         self._lines: list[dict[str, Any]] = []
+        # What is to be written with the next write: the end of one step goes with the beginning of the next.
+        self._begun: Step | None = None
+        self._pending: list[Callable[[Connection], Awaitable[None]]] = []
         self.told = {
             "run": str(self._run.id),
             "workflow": claim.workflow_name,
@@ -122,6 +195,22 @@ class Execution:
             "hash": self._run.content_hash[:8],
         }
 
+    @property
+    def claim(self) -> Claim:
+        """As it was made."""
+        return self._opened.claim
+
+    async def begin(self, conn: Connection) -> None:
+        """Mark the first step as begun in the transaction that has claimed the run, if that is what is to be done next."""
+        content, started_at = self._opened.content, self._run.started_at
+        if content is None or started_at is None or self._lost_for_good() is not None or self._late_s(started_at) >= 0:
+            return
+        with contextlib.suppress(InvalidInputs):
+            first = content.program.next(self._facts(content.program, started_at), self._done(), self._means.clock())
+            if isinstance(first, Perform):
+                self._begun = self._started(first)
+                await executions.begin(conn, self._run, self._begun)
+
     async def run(self) -> Run:
         """Go on until the end; raises Lost and Stopped."""
         try:
@@ -129,8 +218,13 @@ class Execution:
         except Cancelled:
             reason, message = Reason.CANCELLED, "Cancelled"
         except Stopped:
-            await self._log()
-            await self._write(lambda conn: executions.give_back(conn, self._run))
+            lines = tuple(self._lines)
+
+            async def give_back(conn: Connection) -> None:
+                await executions.log(conn, self._run, lines)
+                await executions.give_back(conn, self._run)
+
+            await self._write_last(give_back, lambda conn: executions.returned(conn, self._run), None)
             log.info("given back, since this worker stops", extra=self.told)
             raise
         except Lost:
@@ -141,8 +235,12 @@ class Execution:
             log.exception("a run ended by a fault of the runner", extra=self.told)
             reason, message = Reason.STEP_FAILED, "A fault of the runner; its log tells more"
         message = self._redaction.text(message)
-        await self._log()
-        state = await self._write(lambda conn: executions.end(conn, self._run, reason, message))
+        lines = tuple(self._lines)
+        state = await self._write_last(
+            lambda conn: executions.end(conn, self._run, reason, message, lines),
+            lambda conn: executions.ended(conn, self._run, reason),
+            STATE_OF[reason],
+        )
         say = log.info if reason in (Reason.COMPLETED, Reason.CANCELLED) else log.warning
         say("a run has ended", extra={**self.told, "state": state, "reason": reason, "detail": message})
         return replace(self._run, state=state, reason=reason, message=message)
@@ -151,17 +249,20 @@ class Execution:
         if (lost := self._lost_for_good()) is not None:
             return Reason.WORKER_LOST, lost
         started_at = self._run.started_at or self._means.clock()
-        left_s = self._run.timeout_s - (self._means.clock() - started_at).total_seconds()
         timed_out = Reason.TIMED_OUT, f"It took longer than {self._run.timeout_s} s"
-        if left_s <= 0:
+        if (late_s := self._late_s(started_at)) >= 0:
             return timed_out
         try:
-            async with asyncio.timeout(left_s) as limit:
+            async with asyncio.timeout(-late_s) as limit:
                 return await self._go_on(started_at)
         except TimeoutError:
             if not limit.expired():
                 raise
             return timed_out
+
+    def _late_s(self, started_at: datetime) -> float:
+        """Seconds since the end of the time that the run has; negative while it has time."""
+        return (self._means.clock() - started_at).total_seconds() - self._run.timeout_s
 
     def _lost_for_good(self) -> str | None:
         """What was begun when a worker died, and must not be begun again: nobody knows whether it was done."""
@@ -174,20 +275,18 @@ class Execution:
         return None
 
     async def _go_on(self, started_at: datetime) -> tuple[Reason, str]:
-        judged = grammar.judge(self._claim.definition).workflow
-        if judged is None:
+        content = self._opened.content
+        if content is None:
             return Reason.STEP_FAILED, "The definition of the revision is not valid"
-        program = Program.of(self._claim.definition)
-        used = await self._providers(tuple(dict.fromkeys(use.name for use in judged.providers)))
         try:
-            facts = await self._facts(program, used, started_at)
+            facts = self._facts(content.program, started_at)
         except InvalidInputs as error:
             return Reason.STEP_FAILED, str(error)
         for _ in range(2 * MOST_STARTS):
             self._obey()
             if len(self._steps) > MOST_STARTS:
                 return Reason.STEP_FAILED, f"More than {MOST_STARTS} starts of steps"
-            match program.next(facts, [_done(step) for step in self._steps if _is_done(step)], self._means.clock()):
+            match content.program.next(facts, self._done(), self._means.clock()):
                 case Finish() as end:
                     return Reason(end.reason), end.message
                 case Skip() as skipped:
@@ -195,11 +294,15 @@ class Execution:
                 case Fail() as failed:
                     await self._note(failed, StepState.FAILED)
                 case Sleep(until):
+                    await self._write(_nothing)
                     await self._wait((until - self._means.clock()).total_seconds())
                 case Perform() as wanted:
-                    if (decided := await self._perform(wanted, used)) is not None:
+                    if (decided := await self._perform(wanted)) is not None:
                         return decided
         return Reason.STEP_FAILED, f"More than {MOST_STARTS} starts of steps"
+
+    def _done(self) -> list[Done]:
+        return [_done(step) for step in self._steps if step.state is not StepState.RUNNING]
 
     def _obey(self) -> None:
         if self._orders.cancel.is_set():
@@ -216,13 +319,12 @@ class Execution:
             for each in ordered:
                 each.cancel()
 
-    async def _perform(self, wanted: Perform, used: Mapping[str, Used]) -> tuple[Reason, str] | None:
+    async def _perform(self, wanted: Perform) -> tuple[Reason, str] | None:
         """One start of a step; the run's end, if that is decided by it."""
-        effects = side_effects(wanted.type, wanted.kind, wanted.parameters) or SideEffects.EFFECT
-        step = _started(wanted, self._run, effects, self._means.clock())
-        rehearsed = self._run.mode == "DryRun" and effects is not SideEffects.NONE
+        step = self._started(wanted)
+        rehearsed = self._run.mode == "DryRun" and step.side_effects != SideEffects.NONE
         try:
-            config, authentication = self._opened(wanted, used)
+            config, authentication = self._credentials(wanted)
         except ActionFailed as failure:
             await self._begin(step)
             await self._finish(replace(step, state=StepState.FAILED, message=self._redaction.text(failure.message)))
@@ -274,11 +376,11 @@ class Execution:
                 acting.cancel()
                 await asyncio.wait((acting,))
 
-    def _opened(self, wanted: Perform, used: Mapping[str, Used]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    def _credentials(self, wanted: Perform) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """The provider's settings and credentials. Raises ActionFailed where it is not there as the step wants it."""
         if wanted.provider is None:
             return {}, {}
-        found = used.get(wanted.provider)
+        found = self._opened.used.get(wanted.provider)
         if found is None:
             raise ActionFailed(f'Provider "{wanted.provider}" is not there (any more) in tenant {self._run.tenant_id}')
         if found.type != wanted.type:
@@ -294,37 +396,24 @@ class Execution:
             )
         return found.config, opened
 
-    async def _providers(self, names: Sequence[str]) -> dict[str, Used]:
-        if not names:
-            return {}
-        used = await self._write(lambda conn: executions.providers(conn, self._run.tenant_id, names))
-        hashes = {name: each.config_hash for name, each in used.items()}
-        if hashes != self._run.provider_config_hashes:
-            await self._write(lambda conn: executions.note_providers(conn, self._run, hashes))
-        return used
-
-    async def _facts(self, program: Program, used: Mapping[str, Used], started_at: datetime) -> Facts:
-        context = self._claim.context
-        if context is None:
-
-            async def first(conn: Connection) -> Mapping[str, Any]:
-                return await executions.context(conn, self._run, await executions.previous(conn, self._run))
-
-            context = await self._write(first)
+    def _facts(self, program: Program, started_at: datetime) -> Facts:
+        claim, context = self._opened.claim, self._opened.claim.context
         incident = self._run.trigger == "Incident"
         return Facts(
             run_id=str(self._run.id),
             tenant_id=self._run.tenant_id,
             workflow_id=str(self._run.workflow_id),
-            workflow_name=self._claim.workflow_name,
+            workflow_name=claim.workflow_name,
             revision=self._run.revision,
             content_hash=self._run.content_hash,
             trigger=self._run.trigger,
             started_at=started_at,
-            inputs=program.inputs(self._claim.inputs),
-            event=None if incident else self._claim.event,
-            incident=self._claim.event if incident else None,
-            providers={name: {"name": name, "type": each.type, **each.config} for name, each in used.items()},
+            inputs=program.inputs(claim.inputs),
+            event=None if incident else claim.event,
+            incident=claim.event if incident else None,
+            providers={
+                name: {"name": name, "type": each.type, **each.config} for name, each in self._opened.used.items()
+            },
             previous=Previous(
                 results=context.get("results") or {},
                 started_at=_moment(context.get("startedAt")),
@@ -334,12 +423,33 @@ class Execution:
         )
 
     async def _begin(self, step: Step) -> None:
-        await self._write(lambda conn: executions.begin(conn, self._run, step))
+        begun, self._begun = self._begun, None
+        if begun is None or (begun.position, begun.iteration, begun.try_number) != (
+            step.position,
+            step.iteration,
+            step.try_number,
+        ):
+            await self._write(lambda conn: executions.begin(conn, self._run, step))
+
+    def _started(self, wanted: Perform) -> Step:
+        effects = side_effects(wanted.type, wanted.kind, wanted.parameters) or SideEffects.EFFECT
+        return Step(
+            position=wanted.position,
+            iteration=wanted.iteration,
+            try_number=wanted.try_,
+            attempt=self._run.attempt,
+            name=wanted.name,
+            kind=wanted.kind,
+            type=wanted.type,
+            state=StepState.RUNNING,
+            side_effects=effects,
+            started_at=self._means.clock(),
+        )
 
     async def _finish(self, step: Step, wanted: Perform | None = None) -> None:
         ended = replace(step, completed_at=self._means.clock())
         enrichments = {} if wanted is None else self._enrichments(wanted, step)
-        await self._write(lambda conn: executions.finish(conn, self._run, ended, enrichments))
+        self._pending.append(lambda conn: executions.finish(conn, self._run, ended, enrichments))
         self._steps.append(ended)
         self._means.measures.ended(ended)
         self._say(ended)
@@ -381,7 +491,9 @@ class Execution:
             completed_at=now,
             message=self._redaction.text(what.message),
         )
-        await self._write(lambda conn: executions.note(conn, self._run, step))
+        self._pending.append(lambda conn: executions.note(conn, self._run, step))
+        if len(self._pending) >= PENDING:
+            await self._write(_nothing)
         self._steps.append(step)
         self._say(step)
 
@@ -393,13 +505,33 @@ class Execution:
         at = (step.completed_at or step.started_at).isoformat()
         self._lines.append({"at": at, "position": step.position, "level": level, "message": text})
 
-    async def _log(self) -> None:
-        lines, self._lines = self._lines, []
-        if lines:
-            await self._write(lambda conn: executions.log(conn, self._run, lines))
-
     async def _write(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return await _kept(self._means, work)
+        """Write it, and before it what is pending, in one transaction; each of them may be repeated."""
+        pending = tuple(self._pending)
+
+        async def all_of_it(conn: Connection) -> T:
+            for each in pending:
+                await each(conn)
+            return await work(conn)
+
+        done = await _kept(self._means, all_of_it)
+        del self._pending[: len(pending)]
+        return done
+
+    async def _write_last(
+        self, work: Callable[[Connection], Awaitable[T]], stands: Callable[[Connection], Awaitable[bool]], done: T
+    ) -> T:
+        """The same, for what leaves nothing to come back to: where it is refused, it may have been written before."""
+        try:
+            return await self._write(work)
+        except Lost:
+            if not await _kept(self._means, stands):
+                raise
+            return done
+
+
+async def _nothing(_: Connection) -> None:
+    """Only what is pending."""
 
 
 async def _kept(means: Means, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -414,25 +546,6 @@ async def _kept(means: Means, work: Callable[[Connection], Awaitable[T]]) -> T:
                 log.warning("the control database is away: %s", error.message, extra={"reason": error.reason})
             told = True
             await asyncio.sleep(RETRY_S)
-
-
-def _started(wanted: Perform, run: Run, effects: SideEffects, now: datetime) -> Step:
-    return Step(
-        position=wanted.position,
-        iteration=wanted.iteration,
-        try_number=wanted.try_,
-        attempt=run.attempt,
-        name=wanted.name,
-        kind=wanted.kind,
-        type=wanted.type,
-        state=StepState.RUNNING,
-        side_effects=effects,
-        started_at=now,
-    )
-
-
-def _is_done(step: Step) -> bool:
-    return step.state is not StepState.RUNNING
 
 
 def _done(step: Step) -> Done:

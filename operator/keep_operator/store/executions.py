@@ -27,11 +27,28 @@ RESULT_LIMIT: Final = 256 * 1024
 MESSAGE_LIMIT: Final = 2_048
 LOG_LINES: Final = 1_000
 
+# What earlier events and runs left behind, as the first worker finds it: when the last run that succeeded began, and its results
+# by the names of its steps; since when the event's alert has been firing, and which actions have told of it since then.
+_BEHIND: Final = """
+    SELECT json_build_object('startedAt', last.started_at, 'results', last.results, 'firingSince', a.firing_since, 'told',
+        (SELECT json_agg(DISTINCT s.name) FROM keep_operator.run told JOIN keep_operator.run_step s ON s.run_id = told.id
+         WHERE told.workflow_id = run.workflow_id AND told.fingerprint = run.fingerprint AND told.id < run.id
+            AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since))
+    FROM (SELECT 1) one
+    LEFT JOIN keep_operator.alert a ON a.tenant_id = run.tenant_id AND a.fingerprint = run.fingerprint
+    LEFT JOIN LATERAL (
+        SELECT before.started_at, (SELECT json_object_agg(s.name, s.result) FROM keep_operator.run_step s
+            WHERE s.run_id = before.id AND s.state = 'Succeeded' AND s.iteration = -1) AS results
+        FROM keep_operator.run before
+        WHERE before.workflow_id = run.workflow_id AND before.state = 'Succeeded' AND before.id < run.id
+        ORDER BY before.id DESC LIMIT 1
+    ) last ON true
+"""
 _CLAIM: Final = Prepared(
     f"""
     WITH claimed AS (
         UPDATE keep_operator.run SET attempt = attempt + 1, state = 'Running', worker = %(worker)s,
-            started_at = coalesce(started_at, now())
+            started_at = coalesce(started_at, now()), context = coalesce(context, ({_BEHIND}))
         WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned < max_attempts
         RETURNING *
     ), lost AS (
@@ -103,6 +120,10 @@ _END: Final = Prepared(
     ), closed AS (
         UPDATE keep_operator.run_step SET state = 'Failed', completed_at = clock_timestamp(), message = 'Ended with the run'
         FROM ended WHERE run_id = ended.id AND run_step.state = 'Running'
+    ), told AS (
+        INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
+        SELECT ended.id, line.at, line.position, line.level, line.message FROM ended,
+            json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
     )
     SELECT id FROM ended
     """,
@@ -133,22 +154,18 @@ _STANDS: Final = Prepared(
     """,  # noqa: S608
     {},
 )
-_HAS_ENDED: Final = Prepared(
-    "SELECT id FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s AND state = %(state)s "
-    "AND reason = %(reason)s",
-    {},
-)
+_MINE: Final = Prepared("SELECT reason, worker FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s", {})
+# What is marked as begun was not done: it is given back between two steps.
 _GIVE_BACK: Final = Prepared(
     """
-    UPDATE keep_operator.run SET returned = returned + 1, worker = NULL
-    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL AND worker IS NOT NULL RETURNING id
-    """,
-    {},
-)
-_CONTEXT: Final = Prepared(
-    """
-    UPDATE keep_operator.run SET context = coalesce(context, %(context)s::json)
-    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING context
+    WITH given AS (
+        UPDATE keep_operator.run SET returned = returned + 1, worker = NULL
+        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL AND worker IS NOT NULL RETURNING id
+    ), undone AS (
+        DELETE FROM keep_operator.run_step USING given
+        WHERE run_id = given.id AND run_step.attempt = %(attempt)s AND run_step.state = 'Running'
+    )
+    SELECT id FROM given
     """,
     {},
 )
@@ -157,7 +174,8 @@ _LOG: Final = Prepared(
     INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
     SELECT %(id)s, line.at, line.position, line.level, line.message
     FROM json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
-    WHERE EXISTS (SELECT 1 FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s)
+    WHERE EXISTS (SELECT 1 FROM keep_operator.run
+        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL)
     """,
     {},
 )
@@ -175,26 +193,6 @@ _LOGGED: Final = Prepared(
 )
 
 
-# Of the last run that succeeded: when it began, and its results by the names of its steps. And what the event's alert was like.
-_PREVIOUS: Final = Prepared(
-    """
-    SELECT last.started_at, last.results, a.firing_since, a.enrichments, a.first_seen,
-        (SELECT array_agg(DISTINCT s.name) FROM keep_operator.run told JOIN keep_operator.run_step s ON s.run_id = told.id
-         WHERE told.workflow_id = run.workflow_id AND told.fingerprint = run.fingerprint AND told.id < run.id
-            AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since) AS told
-    FROM keep_operator.run
-    LEFT JOIN keep_operator.alert a ON a.tenant_id = run.tenant_id AND a.fingerprint = run.fingerprint
-    LEFT JOIN LATERAL (
-        SELECT before.started_at, (SELECT json_object_agg(s.name, s.result) FROM keep_operator.run_step s
-            WHERE s.run_id = before.id AND s.state = 'Succeeded' AND s.iteration = -1) AS results
-        FROM keep_operator.run before
-        WHERE before.workflow_id = run.workflow_id AND before.state = 'Succeeded' AND before.id < run.id
-        ORDER BY before.id DESC LIMIT 1
-    ) last ON true
-    WHERE run.id = %(id)s
-    """,
-    {},
-)
 _USED: Final = Prepared(
     """
     SELECT p.id, p.external_name, p.type, p.config, p.config_hash, p.credentials, p.key_name
@@ -215,12 +213,14 @@ class Lost(Conflict):
 class Claim:
     """A run that a worker has now, and all that it needs to go on. ``definition`` is the bound revision's, and no other.
 
-    ``context`` is what `context` keeps, None before the first worker. ``steps`` are all starts so far, ended or lost.
+    ``context`` is what earlier events and runs left behind, as the run's first worker found it: ``startedAt`` and ``results`` of the
+    last run that succeeded, ``firingSince`` of the event's alert, ``told``: actions that succeeded for it since then. ``steps`` are
+    all starts so far, ended or lost.
     """
 
     run: Run
     workflow_name: str
-    context: Mapping[str, Any] | None
+    context: Mapping[str, Any]
     settings: Mapping[str, Any]
     definition: Mapping[str, Any]
     inputs: Mapping[str, Any]
@@ -253,19 +253,6 @@ async def providers(conn: Connection, tenant_id: str, names: Sequence[str]) -> d
             None if row.credentials is None else Sealed(row.key_name, row.credentials),
         )
         for row in found
-    }
-
-
-async def previous(conn: Connection, run: Run) -> dict[str, Any]:
-    """What earlier events and runs left behind: ``startedAt`` and ``results`` of the last run that succeeded, ``firingSince``
-    of the event's alert, ``told``: actions that succeeded for it since then. JSON, as `context` keeps it.
-    """
-    row = (await conn.execute(_PREVIOUS, {"id": run.id})).one()
-    return {
-        "startedAt": None if row.started_at is None else row.started_at.isoformat(),
-        "results": row.results or {},
-        "firingSince": None if row.firing_since is None else row.firing_since.isoformat(),
-        "told": sorted(row.told or ()),
     }
 
 
@@ -336,13 +323,26 @@ async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) 
     await _write(conn, run, _PROVIDERS, {"hashes": documents.text(dict(hashes))})
 
 
-async def end(conn: Connection, run: Run, reason: Reason, message: str) -> State:
-    """End the run; nothing changes that any more. Raises Lost."""
+async def end(
+    conn: Connection, run: Run, reason: Reason, message: str, lines: Sequence[Mapping[str, Any]] = ()
+) -> State:
+    """End the run, with the last ``lines`` of its log, as `log` takes them; nothing changes that any more. Raises Lost."""
     state = STATE_OF[reason]
     given = {"id": run.id, "attempt": run.attempt, "state": state, "reason": reason, "message": _short(message)}
-    if (await conn.execute(_END, given)).first() is None and (await conn.execute(_HAS_ENDED, given)).first() is None:
-        raise Lost(run.id)
+    await _write(conn, run, _END, {**given, "lines": _lines(lines)})
     return state
+
+
+async def ended(conn: Connection, run: Run, reason: Reason) -> bool:
+    """Whether it has ended so in this claim: what `end` wrote, though its answer was lost."""
+    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    return row is not None and row.reason == reason
+
+
+async def returned(conn: Connection, run: Run) -> bool:
+    """Whether it was given back in this claim, though the answer was lost."""
+    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    return row is not None and row.worker is None and row.reason is None
 
 
 async def give_back(conn: Connection, run: Run) -> None:
@@ -350,22 +350,10 @@ async def give_back(conn: Connection, run: Run) -> None:
     await _write(conn, run, _GIVE_BACK, {})
 
 
-async def context(conn: Connection, run: Run, found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the first worker of the run found that earlier ones left behind: this one, if it is the first. Raises Lost."""
-    row = (
-        await conn.execute(_CONTEXT, {"id": run.id, "attempt": run.attempt, "context": documents.text(dict(found))})
-    ).first()
-    if row is None:
-        raise Lost(run.id)
-    kept: Mapping[str, Any] = row.context
-    return kept
-
-
 async def log(conn: Connection, run: Run, lines: Sequence[Mapping[str, Any]]) -> None:
     """Add lines (``at`` in ISO form, ``position``, ``level``, ``message``) to the run's log; those of a lost claim are dropped."""
     if lines:
-        text = documents.text([dict(line, message=_short(str(line["message"]))) for line in lines[:LOG_LINES]])
-        await conn.execute(_LOG, {"id": run.id, "attempt": run.attempt, "lines": text})
+        await conn.execute(_LOG, {"id": run.id, "attempt": run.attempt, "lines": _lines(lines)})
 
 
 async def steps(conn: Connection, run_id: UUID, most: int = 1_000) -> list[Step]:
@@ -434,6 +422,10 @@ def _cut(result: Any) -> tuple[str | None, bool]:
     if len(text) <= RESULT_LIMIT:
         return text, False
     return documents.text(text[: RESULT_LIMIT - 1_024]), True
+
+
+def _lines(lines: Sequence[Mapping[str, Any]]) -> str:
+    return documents.text([dict(line, message=_short(str(line["message"]))) for line in lines[:LOG_LINES]])
 
 
 def _short(text: str | None) -> str | None:

@@ -22,7 +22,7 @@ from keep_operator.store.tables import SCHEMA
 log = logging.getLogger(__name__)
 
 # Jobs behind a lock, and those that come while all places are taken, are found by looking, not by notification.
-POLLING_S: Final = 0.25
+POLLING_S: Final = 0.5
 # Connections besides those of running jobs: the listener, heartbeats, looking.
 _MORE_CONNECTIONS: Final = 3
 
