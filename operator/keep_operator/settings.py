@@ -126,6 +126,11 @@ class Settings(BaseModel):
         description="What becomes of decisions for the privileged where the cluster cannot prove who made them: they are refused, "
         "or carried out and recorded as unverified.",
     )
+    restore_labels: Names = Field(
+        default=("velero.io/restore-name",),
+        description="Comma-separated labels that backup tools put on what they restore: a WorkflowRun that has one and was not "
+        "accepted here does not run.",
+    )
     owner_references: OwnerReferences = Field(
         default="ExceptArgoCD",
         description="Which objects get their Tenant as owner (a decision its Workflow): all but those that Argo CD tracks, since it "

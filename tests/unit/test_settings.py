@@ -48,6 +48,7 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
     assert (given.health_port, given.log_format) == (8080, LogFormat.AUTO)
     assert given.resync_period == timedelta(minutes=10)
     assert given.decisions_unverified == "Refuse"
+    assert given.restore_labels == ("velero.io/restore-name",)
     assert given.owner_references == "ExceptArgoCD"
 
 
@@ -73,6 +74,11 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
         ("WATCH_SILENCE_LIMIT", "150s", timedelta(seconds=150)),
         ("FORCE_DELETE_SECONDS", "0", 0),
         ("DECISIONS_UNVERIFIED", "Record", "Record"),
+        (
+            "RESTORE_LABELS",
+            "velero.io/restore-name, example.com/restored",
+            ("velero.io/restore-name", "example.com/restored"),
+        ),
         ("OWNER_REFERENCES", "Always", "Always"),
         ("LEASE_SECONDS", "2", 2),
     ],

@@ -61,6 +61,8 @@ def test_defaults_are_the_real_ones() -> None:
                 assert told in ("empty", "generated"), name
             case float():
                 assert told == f"`{default:g}`", name
+            case tuple():
+                assert told == f"`{','.join(default)}`", name
             case str() | int():
                 assert told == f"`{default}`", name
             case _:

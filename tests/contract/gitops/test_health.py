@@ -18,11 +18,12 @@ KINDS: Final = [resource.kind for resource in OURS]
 CONDITIONS: Final = {
     "Synced": ("Tenant", "Provider", "Workflow"),
     "Suspended": ("Tenant", "Provider", "Workflow"),
-    "Deleting": ("Tenant", "Provider", "Workflow"),
+    "Deleting": ("Tenant", "Provider", "Workflow", "WorkflowRun"),
     "TenantReady": ("Provider", "Workflow"),
     "CredentialsResolved": ("Provider",),
     **dict.fromkeys(set(workflow.LIVING) - {"Synced", "TenantReady"}, ("Workflow",)),
     **dict.fromkeys(("Valid", "Active", "Rejected"), ("WorkflowRevision",)),
+    **dict.fromkeys(("Accepted", "Succeeded", "Archived"), ("WorkflowRun",)),
     "Handled": ("WorkflowDecision",),
 }
 # What only one of several kinds that have the condition can say.
@@ -33,6 +34,7 @@ ONLY: Final = {
     ("Synced", "False", "DatabaseBehind"): ("Provider", "Workflow"),
     ("Synced", "Unknown", "ExternalNameConflict"): ("Provider", "Workflow"),
     ("Synced", "True", "Archived"): ("Workflow",),
+    ("Deleting", "True", "Finalizing"): ("Tenant", "Provider", "Workflow"),
     ("Deleting", "True", "DependentsExist"): ("Tenant",),
     ("Deleting", "True", "InUseByWorkflows"): ("Provider",),
 }
