@@ -136,6 +136,17 @@ class Settings(BaseModel):
         description="Which objects get their Tenant as owner (a decision its Workflow): all but those that Argo CD tracks, since it "
         "does not prune what has an owner; or `Always`.",
     )
+    alert_retention: Duration = Field(
+        default=timedelta(days=30),
+        description="How long an alert is known after its last event; after that it counts as new.",
+    )
+    events_per_second: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        description="Events that the console takes of one tenant in a second, for each of its replicas; ten times as many, and at "
+        "least 1,000, at once.",
+    )
     lease_seconds: int = Field(
         default=10,
         ge=2,
@@ -172,6 +183,15 @@ class Settings(BaseModel):
         shortest_s = {"resync_period": 30, "sweep_interval": 5}[info.field_name or ""]
         if value < timedelta(seconds=shortest_s):
             raise ValueError(f"must be at least {shortest_s}s: below that it would itself be the load")
+        return value
+
+    @field_validator("alert_retention")
+    @classmethod
+    def _longer_than_alerts_repeat_themselves(cls, value: timedelta) -> timedelta:
+        if value < timedelta(minutes=1):
+            raise ValueError(
+                "must be at least 1m: an alert that is forgotten between two of its events starts workflows anew"
+            )
         return value
 
     @field_validator("watch_silence_limit")

@@ -6,7 +6,7 @@
     reachable    as new     credentials  the API answers
                  as we are  are there
 
-It migrates nothing: `operate` does, and its role in the database needs no more than SELECT (A-PKG-2). At SIGTERM no new
+It migrates nothing: `operate` does, and its role in the database needs few rights (A-PKG-2, docs/api.md). At SIGTERM no new
 connection is taken; what is being answered is answered.
 """
 
@@ -28,6 +28,7 @@ from keep_operator.cluster import connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.console import app, patience
 from keep_operator.console.doorkeeper import Doorkeeper
+from keep_operator.console.ingest import ingest
 from keep_operator.console.room import Room
 from keep_operator.errors import Unavailable
 from keep_operator.runtime import health, start
@@ -128,7 +129,14 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
     link = connection.load(os.environ)
     cluster = await stack.enter_async_context(Cluster(link, count=metrics.count_api_request))
     await start.step(startup, "cluster", lambda: _checked(link))
-    return Room(engine, cluster, cluster_id, Doorkeeper(cluster, time.monotonic), lambda: datetime.now(UTC))
+    return Room(
+        engine,
+        cluster,
+        cluster_id,
+        Doorkeeper(cluster, time.monotonic),
+        lambda: datetime.now(UTC),
+        ingest(time.monotonic, per_second=settings.events_per_second, kept_for=settings.alert_retention),
+    )
 
 
 async def _reach(engine: Engine) -> str:

@@ -227,8 +227,9 @@ class Program:
     definition: Mapping[str, Any]
     steps: "tuple[_Step, ...]"
     on_failure: "_Step | None"
-    # Whether any text may look back at what conditions came to, of all items of a foreach.
-    looks_back: bool
+    # Whether any text may look back at what conditions came to for all items of a foreach, or at parameters of calls.
+    sees_conditions: bool
+    sees_parameters: bool
 
     @classmethod
     def of(cls, definition: Mapping[str, Any]) -> "Program":
@@ -240,7 +241,8 @@ class Program:
         raw = [*(definition.get("steps") or ()), *(definition.get("actions") or ())]
         found = [_Step(step, context.source(raw[step.position])) for step in (*read.steps, *read.actions)]
         last = None if read.on_failure is None else _Step(read.on_failure, context.source(definition["on-failure"]))
-        return cls(definition, tuple(found), last, looks_back="conditions" in json.dumps(definition))
+        whole = json.dumps(definition)
+        return cls(definition, tuple(found), last, "conditions" in whole, "provider_parameters" in whole)
 
     def inputs(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The inputs of a run: what was given, as the declared types, with defaults. Raises InvalidInputs.
@@ -548,7 +550,7 @@ class _Run:
         """What a finished iteration left for the texts of later ones, as far as any of them can see it."""
         last = rows[-1]
         newest = (step.read.position, iteration + 1) not in self._rows
-        if (step.conditions or isinstance(step.raw.get("alias"), dict)) and (newest or self._program.looks_back):
+        if (step.conditions or isinstance(step.raw.get("alias"), dict)) and (newest or self._program.sees_conditions):
             filling = self._filling()
             try:
                 self._set_aliases(step, filling)
@@ -563,11 +565,20 @@ class _Run:
             entry["results"] = last.result
         else:
             entry["results"].append(last.result)
+        if newest and self._program.sees_parameters:
+            entry["provider_parameters"] = self._sent(step, iteration)
         self._steps["this"] = entry
         if isinstance(alias := step.raw.get("alias"), str):
             self._aliases[str(alias)] = entry["results"]
         if iteration == ONCE and self._event is not None and "enrich_alert" in step.parameters:
             self._enrich(self._event, step, last.result)
+
+    def _sent(self, step: _Step, iteration: int) -> dict[str, Any]:
+        """The parameters of a call that was made."""
+        try:
+            return self._parameters(step, iteration, self._filling(), None)
+        except Failed:
+            return {}
 
     def _enrich(self, event: Record, step: _Step, result: Any) -> None:
         """What a step wrote to the alert of the run is seen by the steps after it."""
@@ -628,6 +639,9 @@ class _Run:
             judged = conditions.judge(condition, filling)
             found.append(judged)
             told.setdefault(judged.name, []).append(judged.entry())
+            if all(judged.type != other.get("name") for other in step.conditions):
+                # Keep's own examples still look for it by its type.
+                told.setdefault(judged.type, []).append(judged.entry())
             self._aliases[judged.alias] = judged.holds
             self._foreach.update(compare_value=judged.compare_value, compare_to=judged.compare_to, **judged.details)
             filling.scopes[-1] = self._names()

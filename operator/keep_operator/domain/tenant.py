@@ -33,6 +33,42 @@ LIVING: Final = ("Synced",)
 COUNTS_LATER: Final = timedelta(seconds=30)
 # One of the parts of a host name, as resolvers take it.
 _LABEL: Final = re.compile("[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
+# A condition of its own, which `Ready` does not sum up.
+TOKENS_RESOLVED: Final = "TokensResolved"
+# When Secrets that could not be read are asked for again: no watch would tell.
+TOKENS_AGAIN: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a machine that posts events, as it is stored; ``name`` is where it stands: namespace/Secret/key."""
+
+    name: str
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What became of the Secrets with tokens. ``accepted`` are the tokens as they shall be stored.
+
+    The others by their names: whose Secret (or key) is missing, which cannot be a token, and which could not be read just
+    now; of those what is stored stays in ``accepted``.
+    """
+
+    accepted: tuple[Token, ...] = ()
+    without_secret: tuple[str, ...] = ()
+    without_key: tuple[str, ...] = ()
+    out_of_reach: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether the spec names one at all."""
+        return any(
+            (self.accepted, self.without_secret, self.without_key, self.out_of_reach, self.unusable, self.unread)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +87,7 @@ class Record:
     deletion_policy: DeletionPolicy = "Orphan"
     checksum: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    tokens: tuple[Token, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -91,7 +128,7 @@ class Observed:
     letter case only. ``providers`` and ``workflows`` are what depends on it. ``rivals`` are the other live Tenants with the
     same effective id; ``counts_due_in`` is the time until the counts may be written again (at most every 30 s, so that a
     thousand new Providers are not a thousand writes). ``to_give_up``: dependents without an owner reference still have
-    their records. ``done`` names the last action of this very reconcile.
+    their records. ``tokens`` is what became of the Secrets that the spec names. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[TenantSpec]
@@ -106,6 +143,7 @@ class Observed:
     holder_state: HolderState | None = None
     rivals: tuple[Claim, ...] = ()
     to_give_up: bool = False
+    tokens: Tokens = Tokens()
     done: str | None = None
 
 
@@ -169,7 +207,15 @@ class Orphan:
     record: Record
 
 
-Action: TypeAlias = Insert | Update | Correct | HandOver | Adopt | Delete | Orphan
+@dataclass(frozen=True, slots=True)
+class SetTokens:
+    """Events shall be taken with these tokens, and with no others."""
+
+    record: Record
+    tokens: tuple[Token, ...]
+
+
+Action: TypeAlias = Insert | Update | Correct | HandOver | Adopt | Delete | Orphan | SetTokens
 
 
 def declared_id(obj: Object[TenantSpec]) -> str:
@@ -319,9 +365,50 @@ def _plan_active(seen: Observed, spec: TenantSpec, now: datetime) -> Plan[Action
         return Plan(actions=(Correct(record, *declared),))
     if differs or record.checksum is None:
         return Plan(actions=(Update(record, *declared),))
+    if set(record.tokens) != set(seen.tokens.accepted):
+        return Plan(actions=(SetTokens(record, seen.tokens.accepted),))
     fields: dict[str, Any] = {"tenantId": record.id, "runtime": spec.runtime or seen.runtime}
     synced = planning.synced(obj, seen.done, f'Tenant id "{record.id}"')
-    return _report(seen, synced, fields=fields, now=now)
+    told = (_judge_tokens(seen.tokens),) if seen.tokens.any else ()
+    report = _report(seen, synced, abnormal=told, fields=fields, now=now)
+    if seen.tokens.unread:
+        return replace(report, wake_in=min(TOKENS_AGAIN, report.wake_in or TOKENS_AGAIN))
+    return report
+
+
+def _judge_tokens(tokens: Tokens) -> Finding:
+    """Whether all tokens are accepted. It is no part of `Ready`: the tenant serves without them (docs/tenant.md)."""
+    if tokens.unread:
+        return conditions.unknown(
+            TOKENS_RESOLVED,
+            "SecretUnreadable",
+            f"Cannot be read just now, so what it was stays: {_list(tokens.unread)}",
+        )
+    if tokens.out_of_reach:
+        return conditions.unknown(
+            TOKENS_RESOLVED,
+            "SecretNotFound",
+            f"The operator may not read Secrets there: {_list(tokens.out_of_reach)}. Add the namespace to "
+            "KEEP_OPERATOR_SECRET_NAMESPACES.",
+        )
+    if tokens.without_secret:
+        return conditions.unknown(
+            TOKENS_RESOLVED, "SecretNotFound", f"Waiting for the Secret of {_list(tokens.without_secret)}"
+        )
+    if tokens.without_key:
+        return conditions.unknown(TOKENS_RESOLVED, "SecretKeyNotFound", f"Waiting for {_list(tokens.without_key)}")
+    if tokens.unusable:
+        return conditions.false(
+            TOKENS_RESOLVED,
+            "TokenInvalid",
+            f"Not a token: {_list(tokens.unusable)}. Put 16 to 4096 letters, digits or any of . _ ~ + / - there.",
+        )
+    count = len(tokens.accepted)
+    return conditions.true(TOKENS_RESOLVED, "Resolved", f"{count} token{'' if count == 1 else 's'} accepted")
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(sorted(names))
 
 
 def differences(
@@ -419,6 +506,8 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
         if heir is not None and heir.ready_to_own:
             to = Owner(seen.cluster_id, "", heir.key.name, heir.uid)
             return Plan(actions=(HandOver(record, to),), wakes=(heir.key,))
+        if record.tokens:
+            return Plan(actions=(SetTokens(record, ()),))
         orphans = isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
         return Plan(actions=(Orphan(record) if orphans else Delete(record),))
     kept = tuple(name for name in obj.finalizers if name != FINALIZER)

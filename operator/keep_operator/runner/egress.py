@@ -75,7 +75,7 @@ _LOOK_EVERY_S: Final = 0.05
 _RECEIVED_AT: Final = 128
 
 
-class Refused(OSError):
+class OffLimits(OSError):
     """The tenant may not connect there. The message names the host and says what is there."""
 
 
@@ -101,25 +101,25 @@ class Egress:
         return cls(tuple(networks), frozenset(hosts))
 
     def admit(self, host: str, addresses: Sequence[Address] = ()) -> None:
-        """Raises Refused when the name, or any address that it has, is refused and not allowed by the tenant."""
+        """Raises OffLimits when the name, or any address that it has, is refused and not allowed by the tenant."""
         name = _plain(host)
         if name in self.hosts or any(f"*.{above}" in self.hosts for above in _above(name)):
             return
         if not addresses and (name in _METADATA_HOSTS or name == "localhost" or name.endswith(".localhost")):
             what = "the host itself" if "localhost" in name else "the metadata of the machine"
-            raise Refused(f"{_shown(host)} is {what}, which workflows may not reach; {_REMEDY}")
+            raise OffLimits(f"{_shown(host)} is {what}, which workflows may not reach; {_REMEDY}")
         for address in addresses:
             if (there := refusal(address)) is None or self._allows(address):
                 continue
             said = _shown(host) if _shown(host) == str(address) else f"{_shown(host)} is {address}, and that"
-            raise Refused(f"{said} is {there}, which workflows may not reach; {_REMEDY}")
+            raise OffLimits(f"{said} is {there}, which workflows may not reach; {_REMEDY}")
 
     def _allows(self, address: Address) -> bool:
         forms = (address, *inner(address))
         return any(each.version == network.version and each in network for each in forms for network in self.networks)
 
     async def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """The addresses of a host, all of them judged. Raises Refused; OSError where there are none."""
+        """The addresses of a host, all of them judged. Raises OffLimits; OSError where there are none."""
         self.admit(host)
         infos = await asyncio.get_running_loop().run_in_executor(_pool(), lambda: look_up(host, port))
         found = tuple(dict.fromkeys(str(info[4][0]) for info in infos))
@@ -223,7 +223,7 @@ class _Guard:
         self._sockets: list[socket.socket] = []
         self._lock = Lock()
         self._ended = False
-        self.refused: Refused | None = None
+        self.refused: OffLimits | None = None
 
     def looks_up(self, host: object) -> None:
         name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "")
@@ -232,7 +232,7 @@ class _Guard:
 
     def connects(self, sock: socket.socket, place: object) -> None:
         if not isinstance(place, tuple):
-            self.refused = Refused("a socket of the machine itself is nothing that workflows may reach")
+            self.refused = OffLimits("a socket of the machine itself is nothing that workflows may reach")
             raise self.refused
         address = str(place[0])
         self._judge(self._asked_for or address, [_address(address)])
@@ -248,7 +248,7 @@ class _Guard:
     def _judge(self, host: str, addresses: Sequence[Address]) -> None:
         try:
             self._egress.admit(host, addresses)
-        except Refused as error:
+        except OffLimits as error:
             self.refused = error
             raise
 
@@ -300,7 +300,7 @@ def _pool() -> ThreadPoolExecutor:
 async def in_thread(egress: Egress, work: Callable[[], T], *, most: int, holding: socket.socket | None = None) -> T:
     """The result of code that blocks, in a thread whose connections obey the policy; ``holding`` is one that it has already.
 
-    Raises Refused when it wanted somewhere else, whatever the library made of that; TooMuch when more than ``most`` bytes
+    Raises OffLimits when it wanted somewhere else, whatever the library made of that; TooMuch when more than ``most`` bytes
     came in. On a failure and on cancellation its connections are cut, so that the thread ends too.
     """
     _watch_sockets()
@@ -329,7 +329,7 @@ async def in_thread(egress: Egress, work: Callable[[], T], *, most: int, holding
 
 
 async def connect(egress: Egress, host: str, port: int) -> socket.socket:
-    """A blocking socket, connected to the first address of the host that answers. Raises Refused, OSError."""
+    """A blocking socket, connected to the first address of the host that answers. Raises OffLimits, OSError."""
     failure: OSError = OSError(f"{host} has no address")
     for address in await egress.resolve(host, port):
         sock = socket.socket(_family(address), socket.SOCK_STREAM)

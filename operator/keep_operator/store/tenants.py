@@ -25,13 +25,13 @@ from sqlalchemy.dialects.postgresql import JSON
 from keep_operator.domain import tenant
 from keep_operator.domain.collection import Lost
 from keep_operator.domain.ownership import Owner
-from keep_operator.domain.tenant import Record
+from keep_operator.domain.tenant import Record, Token
 from keep_operator.resources.kinds import TENANTS, Key
 from keep_operator.resources.shapes import DeletionPolicy
-from keep_operator.store import documents, ledger, ownership
+from keep_operator.store import documents, ledger, ownership, tokens
 from keep_operator.store.connection import Connection, Row, prepared
 from keep_operator.store.ledger import Action, Deed
-from keep_operator.store.tables import LEDGER, PROVIDER, TENANT, WORKFLOW
+from keep_operator.store.tables import INGEST_TOKEN, LEDGER, PROVIDER, TENANT, WORKFLOW
 
 _RECORD: Final = (
     TENANT.c.id,
@@ -58,19 +58,33 @@ _IN_USE: Final = sa.or_(
 _FIND: Final = prepared(sa.select(*_RECORD).where(_HAS_ID))
 _FIND_OWNED: Final = prepared(sa.select(*_RECORD).where(_IS_OWN))
 _SETTINGS: Final = prepared(sa.select(TENANT.c.settings).where(TENANT.c.id == sa.bindparam("tenant", type_=sa.Text)))
-_OBSERVE: Final = prepared(sa.select(*_RECORD).where(sa.or_(_IS_OWN, _HAS_ID)))
+_TOKENS: Final = (
+    sa.select(
+        sa.func.json_agg(
+            sa.func.json_build_array(
+                INGEST_TOKEN.c.name,
+                sa.func.encode(INGEST_TOKEN.c.salt, "hex"),
+                sa.func.encode(INGEST_TOKEN.c.digest, "hex"),
+            )
+        )
+    )
+    .where(INGEST_TOKEN.c.tenant_id == TENANT.c.id)
+    .scalar_subquery()
+    .label("tokens")
+)
+_OBSERVE: Final = prepared(sa.select(*_RECORD, _TOKENS).where(sa.or_(_IS_OWN, _HAS_ID)))
 
 
 async def observe(
     conn: Connection, owner_cluster: str, uid: str, tenant_id: str
 ) -> tuple[Record | None, Record | None]:
-    """The object's own record, and the record that holds the id: one statement.
+    """The object's own record, and the record that holds the id, with their tokens: one statement.
 
     Both are the same record when the object has the id it wants. A holder whose ``id`` is not ``tenant_id`` collides
     with it after lower-casing.
     """
     asked = {"cluster": owner_cluster, "uid": uid, "tenant": tenant_id}
-    records = [_record(row) for row in await conn.execute(_OBSERVE, asked)]
+    records = [_with_tokens(row) for row in await conn.execute(_OBSERVE, asked)]
     own = (each for each in records if each.owner and (each.owner.cluster_id, each.owner.uid) == (owner_cluster, uid))
     holder = (each for each in records if each.id.lower() == tenant_id.lower())
     return next(own, None), next(holder, None)
@@ -262,6 +276,15 @@ async def delete(
     return bool(done.one().action == Action.DELETED)
 
 
+async def set_tokens(conn: Connection, tenant_id: str, owner: Owner, new: Sequence[Token], *, actor: str) -> None:
+    """Makes these the tokens that events are taken with. Ledger: Updated, with their names. Conflict when it is not the owner's."""
+    if (await conn.execute(_guarded(tenant_id, owner).with_for_update())).first() is None:
+        raise _conflict(tenant_id)
+    await tokens.put(conn, tenant_id, new)
+    details = {"id": tenant_id, "fields": ["ingestTokens"], "to": sorted(each.name for each in new)}
+    await ledger.append(conn, tenant_id, _key(owner), owner.uid, action=Action.UPDATED, actor=actor, details=details)
+
+
 def locked_of(owning: sa.Select[tuple[str]]) -> sa.CTE:
     """The tenant whose id the query finds, locked: of two records that go at the same moment one sees that it is the last."""
     return (
@@ -314,6 +337,11 @@ def _record(row: Row) -> Record:
         # What is no object was not written by the operator.
         settings=row.settings if isinstance(row.settings, dict) else {} if row.settings is None else {"": row.settings},
     )
+
+
+def _with_tokens(row: Row) -> Record:
+    found = tuple(Token(name, bytes.fromhex(salt), bytes.fromhex(digest)) for name, salt, digest in row.tokens or ())
+    return replace(_record(row), tokens=found)
 
 
 def _with(

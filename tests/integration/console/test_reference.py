@@ -10,7 +10,7 @@ import pytest
 from contract.docs import pages
 from integration.console.visit import Console
 from integration.store import lineages
-from keep_operator.console import app, asked
+from keep_operator.console import asked, endpoints
 from keep_operator.domain import comparison, revision
 from keep_operator.domain.history import Author, Cause, Hold, Lineage, Revision
 from keep_operator.store import history, revisions, workflows
@@ -112,7 +112,7 @@ async def test_the_examples_are_answered_as_the_page_says(console: Console) -> N
 def test_every_endpoint_has_an_example() -> None:
     """No path is there that the page does not show, and none in the page that is not there."""
     shown = {re.sub(r"/revisions/[^?]+", "/revisions/{revision}", line.partition("?")[0]) for line, *_ in EXAMPLES}
-    there = {f"{method} {app.PREFIX}{path}" for method, path, _ in app.ENDPOINTS} | {f"GET {app.PREFIX}"}
+    there = {f"{each.method} {endpoints.PREFIX}{each.path}" for each in endpoints.ENDPOINTS}
     assert shown == there
 
 

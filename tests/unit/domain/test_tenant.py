@@ -20,6 +20,9 @@ from keep_operator.domain.tenant import (
     Observed,
     Orphan,
     Record,
+    SetTokens,
+    Token,
+    Tokens,
     Update,
 )
 from keep_operator.resources import tenant as reader
@@ -546,3 +549,63 @@ def test_what_is_a_place_is_taken(entry: str) -> None:
     """Addresses, networks, names, and all names below one."""
     seen = a_tenant_look(settled_tenant(spec={"egress": {"allow": [entry]}}))
     assert isinstance(do(seen), Insert)
+
+
+TOKEN = Token("monitoring/am/token", b"salt", b"digest")
+NAMED = {"ingestTokens": [{"secretRef": {"namespace": "monitoring", "name": "am", "key": "token"}}]}
+
+
+def with_tokens(tokens: Tokens, *stored: Token, **changes: Any) -> Observed:
+    """A Tenant whose row is as it shall be, but perhaps for its tokens."""
+    return a_tenant_look(
+        settled_tenant(spec=NAMED), record=replace(tenant_record(), tokens=stored), tokens=tokens, **changes
+    )
+
+
+def test_tokens_are_stored_when_they_differ_and_not_again() -> None:
+    """A rotated Secret is a new digest, one write; at rest nothing is written."""
+    seen = with_tokens(Tokens(accepted=(TOKEN,)))
+    assert do(seen) == SetTokens(seen.record, (TOKEN,))  # type: ignore[arg-type]
+    rotated = replace(TOKEN, digest=b"other")
+    assert isinstance(do(with_tokens(Tokens(accepted=(rotated,)), TOKEN)), SetTokens)
+    settled = with_tokens(Tokens(accepted=(TOKEN,)), TOKEN)
+    assert (says(settled), says(settled, "TokensResolved")) == (("True", "Ready"), ("True", "Resolved"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told_as"),
+    [
+        (Tokens(without_secret=("a/b/c",)), ("Unknown", "SecretNotFound")),
+        (Tokens(out_of_reach=("a/b/c",)), ("Unknown", "SecretNotFound")),
+        (Tokens(without_key=("a/b/c",)), ("Unknown", "SecretKeyNotFound")),
+        (Tokens(unusable=("a/b/c",)), ("False", "TokenInvalid")),
+        (Tokens(unread=("a/b/c",)), ("Unknown", "SecretUnreadable")),
+    ],
+)
+def test_a_tenant_serves_without_its_tokens(tokens: Tokens, told_as: tuple[str, str]) -> None:
+    """A Secret that is missing is named in a condition of its own; workflows and providers do not suffer from it."""
+    seen = with_tokens(tokens)
+    assert (says(seen), says(seen, "TokensResolved")) == (("True", "Ready"), told_as)
+    assert "a/b/c" in told(decide(seen), "TokensResolved")
+
+
+def test_a_token_whose_secret_is_gone_is_revoked() -> None:
+    """Deleting the Secret takes the token away; that one cannot be read takes nothing away, and is tried again."""
+    assert do(with_tokens(Tokens(without_secret=("a/b/c",)), TOKEN)).tokens == ()
+    unread = with_tokens(Tokens(accepted=(TOKEN,), unread=(TOKEN.name,)), TOKEN)
+    assert says(unread, "TokensResolved") == ("Unknown", "SecretUnreadable")
+    assert decide(unread).wake_in == HALF_A_MINUTE
+
+
+def test_a_tenant_that_names_no_tokens_says_nothing_of_them() -> None:
+    """The condition is only there where it is about something."""
+    seen = a_tenant_look(record=tenant_record())
+    assert says(seen, "TokensResolved") is None
+
+
+def test_tokens_go_before_the_record_is_left() -> None:
+    """A record without an owner takes no events: nobody could revoke its tokens."""
+    leaving = settled_tenant(spec=NAMED, deleting=True)
+    stored = a_tenant_look(leaving, record=replace(tenant_record(), tokens=(TOKEN,)))
+    assert do(stored).tokens == ()
+    assert isinstance(do(a_tenant_look(leaving, record=tenant_record())), Orphan)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keep_operator.runner import egress
-from keep_operator.runner.egress import Egress, Refused
+from keep_operator.runner.egress import Egress, OffLimits
 
 pytestmark = pytest.mark.unit
 
@@ -85,7 +85,7 @@ def test_a_network_in_the_list_opens_what_is_in_it() -> None:
     policy.admit("127.0.0.1", [ip_address("127.0.0.1")])
     policy.admit("x", [ip_address("::ffff:127.0.0.1")])
     policy.admit("x", [ip_address("fd00:ec2::254")])
-    with pytest.raises(Refused, match=r"127\.0\.0\.2 is the host itself.*spec\.egress\.allow"):
+    with pytest.raises(OffLimits, match=r"127\.0\.0\.2 is the host itself.*spec\.egress\.allow"):
         policy.admit("127.0.0.2", [ip_address("127.0.0.2")])
 
 
@@ -95,13 +95,13 @@ def test_a_name_in_the_list_opens_what_it_means() -> None:
     for name in ("receiver.LOCAL", "receiver.local.", "a.b.lab.example"):
         policy.admit(name, [ip_address("127.0.0.1")])
     for name in ("lab.example", "notlab.example", "other.local"):
-        with pytest.raises(Refused):
+        with pytest.raises(OffLimits):
             policy.admit(name, [ip_address("127.0.0.1")])
 
 
 def test_one_bad_address_among_good_ones() -> None:
     """A name with a public address and loopback is refused as a whole: nobody knows which one would be taken."""
-    with pytest.raises(Refused, match=r"both\.example is 127\.0\.0\.1, and that is the host itself"):
+    with pytest.raises(OffLimits, match=r"both\.example is 127\.0\.0\.1, and that is the host itself"):
         Egress().admit("both.example", [ip_address("93.184.216.34"), ip_address("127.0.0.1")])
 
 
@@ -111,12 +111,12 @@ def test_one_bad_address_among_good_ones() -> None:
 )
 def test_names_that_say_it_all(name: str) -> None:
     """The names of the machine and of its metadata are refused before anybody asks what they resolve to."""
-    with pytest.raises(Refused, match=r"spec\.egress\.allow"):
+    with pytest.raises(OffLimits, match=r"spec\.egress\.allow"):
         Egress().admit(name)
 
 
 def test_a_message_stays_on_its_line() -> None:
     """A host with line breaks in it cannot forge a line of the log."""
-    with pytest.raises(Refused) as error:
+    with pytest.raises(OffLimits) as error:
         Egress().admit("a\nb.localhost")
     assert "\n" not in str(error.value)

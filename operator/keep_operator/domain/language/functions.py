@@ -118,8 +118,8 @@ def _index(iterable: Any, index: Any) -> Any:
     return iterable[int(index)]
 
 
-def _split(string: Any, delimeter: Any) -> list[str]:
-    return _text(string).strip().split(_text(delimeter))
+def _split(string: Any, delimiter: Any) -> list[str]:
+    return _text(string).strip().split(_text(delimiter))
 
 
 def _join(iterable: Any, delimiter: Any = ",", prefix: Any = None) -> str:

@@ -21,7 +21,7 @@ from apprise.plugins import twilio as twilio_plugin
 from keep_operator.runner import egress
 from keep_operator.runner.actions import parameters, transport
 from keep_operator.runner.actions.call import ActionFailed, Call, Outcome
-from keep_operator.runner.egress import Refused
+from keep_operator.runner.egress import OffLimits
 
 # Of an answer that says "taken".
 _MOST_BYTES: Final = 1024 * 1024
@@ -162,7 +162,7 @@ async def _notify(call: Call, service: Any, settings: dict[str, Any], body: str,
 
     try:
         done = await egress.in_thread(call.egress, work, most=_MOST_BYTES)
-    except Refused as error:
+    except OffLimits as error:
         raise ActionFailed(f"{call.type}: {error}") from None
     except egress.TooMuch:
         raise transport.failed(

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import string
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
@@ -20,7 +20,7 @@ from keep_operator.runner import egress
 from keep_operator.runner.actions import parameters, redaction, transport
 from keep_operator.runner.actions.call import ActionFailed, Call, Outcome
 from keep_operator.runner.actions.transport import MOST_BYTES, Request
-from keep_operator.runner.egress import Refused
+from keep_operator.runner.egress import OffLimits
 
 # On the wire a row is larger than as JSON, and libraries read ahead; far below what would hurt the runner.
 _MOST_ON_THE_WIRE: Final = 4 * MOST_BYTES
@@ -85,32 +85,27 @@ async def _postgres(call: Call, *, writes: bool) -> list[Any]:
             await connection.set_read_only(not writes)
             sent = writes
             async with _watching(connection):
-                return (await _run(connection, query)).found
+                if not writes:
+                    return await _read(connection, query)
+                await connection.execute(query.encode())
+                return []
     except _TooLarge:
         raise _too_large(call) from None
-    except Refused as error:
+    except OffLimits as error:
         raise ActionFailed(f"{call.type}: {error}") from None
     except (psycopg.Error, OSError, ValueError) as error:
         raise _postgres_failure(call, error, sent=sent) from None
 
 
-async def _run(connection: psycopg.AsyncConnection[Any], query: str) -> _Rows:
+async def _read(connection: psycopg.AsyncConnection[Any], query: str) -> list[Any]:
+    """Row by row, and by the protocol that takes one statement alone: none can end the transaction and begin its own."""
     rows = _Rows()
     async with connection.cursor() as cursor:
-        # Row by row, and by the protocol that takes only one statement: none can end the transaction and begin its own.
-        async for row in _stream(cursor, query):
-            rows.add(row)
-    return rows
-
-
-async def _stream(cursor: psycopg.AsyncCursor[Any], query: str) -> AsyncIterator[Any]:
-    try:
-        async for row in cursor.stream(query.encode()):
-            yield row
-    except psycopg.ProgrammingError as error:
-        # What psycopg says of a statement that has no rows, when it is done.
-        if error.sqlstate is not None or "the last operation didn't produce" not in str(error):
-            raise
+        stream = cast("AsyncGenerator[Any, None]", cursor.stream(query.encode()))
+        async with aclosing(stream):
+            async for row in stream:
+                rows.add(row)
+    return rows.found
 
 
 @asynccontextmanager
@@ -146,6 +141,8 @@ def _postgres_failure(call: Call, error: Exception, *, sent: bool) -> ActionFail
         return transport.failed(call, f"says {state}: {said}"[:400], state.startswith(_PASSES), may_have_acted=False)
     if isinstance(error, psycopg.OperationalError | OSError):
         return transport.failed(call, _without_secrets(call, error), True, may_have_acted=sent)
+    if isinstance(error, psycopg.ProgrammingError):
+        return transport.failed(call, "has no rows for this statement, and a step asks for rows; make it an action")
     return transport.failed(call, f"was asked what it cannot be asked: {type(error).__name__}")
 
 
@@ -185,7 +182,7 @@ async def mysql(call: Call) -> Outcome:
         )
     except (_TooLarge, egress.TooMuch):
         raise _too_large(call) from None
-    except Refused as error:
+    except OffLimits as error:
         raise ActionFailed(f"{call.type}: {error}") from None
     except (pymysql.Error, OSError, ValueError) as error:
         raise _mysql_failure(call, error, sent=sent) from None

@@ -14,7 +14,7 @@ from keep_operator.runner import egress
 from keep_operator.runner.actions import parameters, transport
 from keep_operator.runner.actions.call import ActionFailed, Call, Outcome
 from keep_operator.runner.actions.transport import Request
-from keep_operator.runner.egress import Refused
+from keep_operator.runner.egress import OffLimits
 
 SENDGRID: Final = "https://api.sendgrid.com/v3/mail/send"
 RESEND: Final = "https://api.resend.com/emails"
@@ -116,7 +116,7 @@ def _send(
 def _failure(call: Call, error: Exception) -> ActionFailed:
     """SMTP's own division: codes of 400 pass, those of 500 do not."""
     match error:
-        case Refused():
+        case OffLimits():
             return ActionFailed(f"{call.type}: {error}")
         case egress.TooMuch():
             return transport.failed(call, "says more than any mail server does", may_have_acted=True)

@@ -20,7 +20,7 @@ from yarl import URL
 from keep_operator.runner import egress
 from keep_operator.runner.actions import redaction
 from keep_operator.runner.actions.call import ActionFailed, Call
-from keep_operator.runner.egress import Refused
+from keep_operator.runner.egress import OffLimits
 
 # Of an answer, before and after it is unpacked. Results stand in the database, and templates walk through them.
 MOST_BYTES: Final = 1024 * 1024
@@ -30,7 +30,7 @@ _QUOTED: Final = 300
 _LONGEST_WAIT_S: Final = 24 * 3600
 WAIT_AND_RETRY: Final = frozenset({408, 425, 429, 502, 503, 504})
 # They decide about how the message is read, and are made by whoever sends it.
-_OUR_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
+_OUR_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "trailer"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CHUNK: Final = 64 * 1024
 
@@ -270,7 +270,7 @@ def _failure(call: Call, error: Exception) -> ActionFailed:
     """What an exception of the client means. Its own text is not told: it may hold the URL, and with it a token."""
     cause = getattr(error, "os_error", error)
     for each in (error, cause, error.__cause__):
-        if isinstance(each, Refused):
+        if isinstance(each, OffLimits):
             return ActionFailed(f"{call.type}: {each}")
     match error:
         case aiohttp.ClientConnectorCertificateError():

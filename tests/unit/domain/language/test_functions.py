@@ -198,7 +198,7 @@ def test_no_function_is_left_out() -> None:
         ("keep.div(1, 0)", "keep.div failed: division by zero"),
         ("keep.first([])", "keep.first failed: list index out of range"),
         ("keep.len(1, 2)", "keep.len takes from 0 to 1 positional arguments but 2 were given"),
-        ("keep.split('a')", "keep.split missing 1 required positional argument: 'delimeter'"),
+        ("keep.split('a')", "keep.split missing 1 required positional argument: 'delimiter'"),
         ("keep.json_dumps('no')", "keep.json_dumps needs JSON, and 'no' is none"),
         ("keep.dict_pop([1], 'a')", "keep.dict_pop needs an object, not '[1]'"),
         (
