@@ -430,11 +430,13 @@ def _declared(spec: WorkflowSpec, name: str, wanted: Wanted | None, known: Linea
     disabled = known is not None and bool(known.settings.get("disabled"))
     if isinstance(wanted, Desired):
         presentation, disabled = wanted.presentation, wanted.disabled
-    settings = {
+    settings: dict[str, Any] = {
         "run": spec.run.model_dump(mode="json", by_alias=True, exclude_none=True),
         "presentation": dict(presentation),
         "disabled": disabled,
     }
+    if (max_age := spec.run_history.max_age) is not None:
+        settings["runHistory"] = {"maxAgeSeconds": int(max_age.total_seconds())}
     return Declared(name, spec.deletion_policy, spec.suspend or disabled, settings)
 
 

@@ -19,7 +19,7 @@ import time
 from typing import Final
 
 from keep_operator.errors import Refused, Unavailable
-from keep_operator.runner import schedules
+from keep_operator.runner import retention, schedules
 from keep_operator.runner.execution import Means
 from keep_operator.runner.measures import Measures, Waiting
 from keep_operator.runner.tenants import Tenants
@@ -88,7 +88,13 @@ async def _work(settings: Settings, means: Means, startup: Startup, metrics: Met
         ticking = schedules.keep(means.engine, means.measures.ticks_missed.inc)
         beside = [
             asyncio.create_task(each)
-            for each in (worker.recover(), worker.listen(url), waiting.watch(means.engine), ticking)
+            for each in (
+                worker.recover(),
+                worker.listen(url),
+                waiting.watch(means.engine),
+                ticking,
+                retention.keep(means.engine),
+            )
         ]
         startup.set("working", StepState.DONE, f"{places} runs at once")
         log.info("working runs off", extra={"count": places})
