@@ -1,13 +1,13 @@
 """Word of what others change in the control database, as it happens (A-DR-1).
 
 Triggers notify of each row that was changed by anybody but the operator's own sessions (`engine.connect` with
-``operates``). What is changed while no connection listens is found by the next resync.
+``operates``), and of each run that fails. What is changed while no connection listens is found by the next resync.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from keep_operator.store import address, engine, failures
 log = logging.getLogger(__name__)
 
 CHANNEL: Final = "keep_operator_changed"
+RUN_FAILED: Final = "keep_operator_run_failed"
 # A connection that has died in silence is found out by asking it this often.
 ASK_EVERY: Final = timedelta(seconds=30)
 # Between two attempts to connect: others find out sooner that the database is back.
@@ -27,29 +28,42 @@ RETRY: Final = timedelta(seconds=5)
 
 
 async def follow(
-    url: str, *, application_name: str, changed: Callable[[Key], None], key_changed: Callable[[], None]
+    url: str,
+    *,
+    application_name: str,
+    changed: Callable[[Key], None],
+    key_changed: Callable[[], None],
+    run_failed: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    connected: Callable[[], None] = lambda: None,
 ) -> None:
     """Tell ``changed`` of each object whose row others changed, until cancelled; connects again whenever it must.
 
     ``key_changed`` is called when the database is sealed with another key from now on, and at each connection, since that
-    may have happened before. Both must not raise.
+    may have happened before; ``run_failed`` for each run that fails, with what the database says of it, and ``connected`` when what
+    was told before has been heard by nobody. None of them may raise, but ``run_failed`` for what it cannot read.
     """
     parameters = {**address.parameters(url), "application_name": application_name}
 
     def heard(notification: psycopg.Notify) -> None:
         try:
             told = json.loads(notification.payload)
-            if told["kind"] == "Installation":
+            if notification.channel == RUN_FAILED:
+                run_failed(told)
+            elif told["kind"] == "Installation":
                 key_changed()
             else:
                 changed(Key(told["kind"], told["namespace"], told["name"]))
         except (ValueError, KeyError, TypeError):
             log.debug("a notification that is not ours", extra={"channel": notification.channel})
 
+    def begin() -> None:
+        key_changed()
+        connected()
+
     while True:
         try:
             with failures.translated():
-                await _listen(parameters, heard, key_changed)
+                await _listen(parameters, heard, begin)
         except KeepOperatorError as error:
             log.debug("changes in the database are not told now", extra={"reason": error.reason})
         await asyncio.sleep(RETRY.total_seconds())
@@ -61,6 +75,7 @@ async def _listen(
     async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as connection:
         with engine.within(address.CONNECT_TIMEOUT, connection):
             await connection.execute(f"LISTEN {CHANNEL}")
+            await connection.execute(f"LISTEN {RUN_FAILED}")
         connected()
         while True:
             async for notification in connection.notifies(timeout=ASK_EVERY.total_seconds()):
