@@ -20,6 +20,7 @@ _CONCLUDED: Final = {
     "or change the Workflows that the message names.",
     "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
     "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
+    "DrainingRuns": "The Workflow is being deleted, and waits for its runs to end. Nothing; after deletionGraceSeconds they are cancelled.",
     "DependentsExist": "Providers of the Tenant still exist and serve. Delete them first, or set the annotation that the message names.",
     "TenantReady": "The Tenant is Ready. Nothing to do.",
     "TenantNotFound": "There is no Tenant of that name yet. Apply it; the object goes on by itself.",
