@@ -21,6 +21,7 @@ from keep_operator.reconcile.decision import Decisions
 from keep_operator.reconcile.definitions import Definitions
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.run import Runs
+from keep_operator.reconcile.run_news import RunNews
 from keep_operator.reconcile.sealer import Sealer
 from keep_operator.reconcile.shell import Shell
 from keep_operator.reconcile.sweep import Sweep
@@ -66,6 +67,7 @@ class Rooms:
     leadership: Leadership
     sweep: Sweep
     sealer: Sealer
+    run_news: RunNews
     heard: Heard
     registry: Any
     watched: tuple[str, ...]
@@ -169,6 +171,7 @@ def build(  # one argument for each thing that has a life of its own
         leadership=leadership,
         sweep=sweep,
         sealer=Sealer(database, settings.sweep_interval, time.monotonic),
+        run_news=RunNews(world, database, recorder, _now, leads=lambda: queue.is_open and leadership.held),
         heard=heard,
         registry=register.register(world, metrics, heard, sweep.ask),
         watched=settings.watch_namespaces,

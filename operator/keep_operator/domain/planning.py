@@ -56,6 +56,8 @@ HANDLED: Final = "Handled"
 SUCCEEDED: Final = "Succeeded"
 # Unknown for these reasons is a failure that is retried, not an expected wait.
 FAILURES: Final = frozenset({"DatabaseUnavailable", "SyncFailed", "InternalError"})
+# What a deletion waits for in the ordinary course of things.
+_EXPECTED_IN_DELETION: Final = (None, "Finalizing", "DrainingRuns")
 # Reasons that say: the spec itself is at fault.
 SPEC_FAULTS: Final = frozenset(
     {
@@ -277,7 +279,7 @@ def announce(old: Mapping[str, Any], new: Mapping[str, Any]) -> Announcement | N
     """The Event that a change of status is worth: Ready after a wait, and failures; none for an expected wait (A-CTL-9)."""
     before, after = _by_type(old), _by_type(new)
     deleting, was_deleting = after.get("Deleting", {}), before.get("Deleting", {})
-    if deleting.get("reason") != was_deleting.get("reason") and deleting.get("reason") not in (None, "Finalizing"):
+    if deleting.get("reason") != was_deleting.get("reason") and deleting.get("reason") not in _EXPECTED_IN_DELETION:
         return Announcement(deleting["reason"] != "DependentsExist", deleting["reason"], deleting["message"])
     accepted = after.get("Accepted", {})
     if accepted.get("status") == Truth.FALSE and before.get("Accepted", {}).get("status") != Truth.FALSE:

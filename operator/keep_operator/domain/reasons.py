@@ -20,6 +20,7 @@ _CONCLUDED: Final = {
     "or change the Workflows that the message names.",
     "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
     "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
+    "DrainingRuns": "The Workflow is being deleted, and waits for its runs to end. Nothing; after deletionGraceSeconds they are cancelled.",
     "DependentsExist": "Providers of the Tenant still exist and serve. Delete them first, or set the annotation that the message names.",
     "TenantReady": "The Tenant is Ready. Nothing to do.",
     "TenantNotFound": "There is no Tenant of that name yet. Apply it; the object goes on by itself.",
@@ -112,7 +113,6 @@ _CONCLUDED: Final = {
     "Running": "A worker runs it. Nothing; `spec.cancel: true` ends it.",
     "Completed": "The run has come to its end. Nothing.",
     "StepFailed": "A step of the run failed. See its message, and the record; mend the workflow or what the step calls.",
-    "ActionNotSupported": "A step asks for what this runtime cannot do. Correct the step that the message names.",
     "TimedOut": "The run took longer than its timeout. See which step did; give it more time with `spec.timeout`.",
     "Cancelled": "Somebody ended the run, or the Workflow went. Nothing; make another run.",
     "WorkerLost": "The worker that ran it died, and what it was at must not be done twice, or was tried too often. See whether the "

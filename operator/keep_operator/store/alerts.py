@@ -83,6 +83,7 @@ _RENEW: Final = Prepared(
     """,
     {},
 )
+_EXPIRED: Final = Prepared("SELECT EXISTS (SELECT 1 FROM keep_operator.alert WHERE expires_at <= %(now)s)", {})
 _EXPIRE: Final = Prepared(
     """
     DELETE FROM keep_operator.alert WHERE (tenant_id, fingerprint) IN (
@@ -158,6 +159,11 @@ async def renew(conn: Connection, tenant_id: str, fingerprint: str, now: datetim
     """Keep an alert that repeats itself; nothing is written while it has long enough to live."""
     given = {"expires_at": now + keep_for, "below": now + keep_for * _RENEWED_BELOW}
     await conn.execute(_RENEW, {"tenant": tenant_id, "fingerprint": fingerprint, **given})
+
+
+async def expired(conn: Connection, now: datetime) -> bool:
+    """Whether there are alerts whose time is over."""
+    return bool(await conn.scalar(_EXPIRED, {"now": now}))
 
 
 async def expire(conn: Connection, now: datetime, most: int = BATCH) -> int:

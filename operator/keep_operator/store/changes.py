@@ -23,7 +23,7 @@ CHANNEL: Final = "keep_operator_changed"
 # The id of each run that is to be cancelled while a worker has it.
 CANCELLED: Final = "keep_operator_cancel"
 # What each run that ended badly was, as JSON: `r0008_runs.py` has the fields.
-FAILED: Final = "keep_operator_run_failed"
+RUN_FAILED: Final = "keep_operator_run_failed"
 # A connection that has died in silence is found out by asking it this often.
 ASK_EVERY: Final = timedelta(seconds=30)
 # Between two attempts to connect: others find out sooner that the database is back.
@@ -31,25 +31,43 @@ RETRY: Final = timedelta(seconds=5)
 
 
 async def follow(
-    url: str, *, application_name: str, changed: Callable[[Key], None], key_changed: Callable[[], None]
+    url: str,
+    *,
+    application_name: str,
+    changed: Callable[[Key], None],
+    key_changed: Callable[[], None],
+    run_failed: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    connected: Callable[[], None] = lambda: None,
 ) -> None:
     """Tell ``changed`` of each object whose row others changed, until cancelled; connects again whenever it must.
 
     ``key_changed`` is called when the database is sealed with another key from now on, and at each connection, since that
-    may have happened before. Both must not raise.
+    may have happened before; ``run_failed`` for each run that fails, with what the database says of it, and ``connected`` when what
+    was told before has been heard by nobody. None of them may raise, but ``run_failed`` for what it cannot read.
     """
 
+    def told(told: Mapping[str, Any]) -> None:
+        if told["kind"] == "Installation":
+            key_changed()
+        else:
+            changed(Key(told["kind"], told["namespace"], told["name"]))
+
+    def begin() -> None:
+        key_changed()
+        connected()
+
+    channels = {CHANNEL: _reading(told), RUN_FAILED: _reading(run_failed)}
+    await hear(url, application_name=application_name, channels=channels, connected=begin)
+
+
+def _reading(tell: Callable[[Mapping[str, Any]], None]) -> Callable[[str], None]:
     def heard(payload: str) -> None:
         try:
-            told = json.loads(payload)
-            if told["kind"] == "Installation":
-                key_changed()
-            else:
-                changed(Key(told["kind"], told["namespace"], told["name"]))
+            tell(json.loads(payload))
         except (ValueError, KeyError, TypeError):
-            log.debug("a notification that is not ours", extra={"channel": CHANNEL})
+            log.debug("a notification that is not ours")
 
-    await hear(url, application_name=application_name, channels={CHANNEL: heard}, connected=key_changed)
+    return heard
 
 
 async def hear(

@@ -3,6 +3,7 @@
 All of it only reads.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -36,11 +37,12 @@ _RUNNING: Final = Prepared(
     "AS counted ON counted.workflow_id = workflow.id WHERE owner_cluster = %(cluster)s",
     {},
 )
-# The newest first, so that of a flood of failures people hear of the last ones.
+# The newest first, so that of a flood of failures people hear of the last ones. Ids begin with the time at which a run was
+# queued, so those that are older than that are not read.
 _FAILED: Final = Prepared(
     "SELECT run.id, revision, content_hash, reason, message, completed_at, w.owner_namespace AS namespace, "
     "w.owner_name AS name, w.owner_uid AS uid, run.trigger FROM keep_operator.run JOIN keep_operator.workflow w "
-    "ON w.id = run.workflow_id WHERE w.owner_cluster = %(cluster)s AND run.completed_at >= %(since)s "
+    "ON w.id = run.workflow_id WHERE w.owner_cluster = %(cluster)s AND run.id >= %(first)s AND run.completed_at >= %(since)s "
     "AND run.state IN ('Failed', 'TimedOut') ORDER BY run.completed_at DESC LIMIT %(most)s",
     {},
 )
@@ -64,7 +66,6 @@ class Failure:
     version: str
     reason: str
     message: str | None
-    at: datetime
 
 
 async def parts(conn: Connection, run_id: UUID, most: int = PARTS) -> tuple[Part, ...]:
@@ -93,8 +94,9 @@ async def running(conn: Connection, cluster_id: str) -> dict[Key, int]:
 
 
 async def failed(conn: Connection, cluster_id: str, since: datetime, most: int = FAILED) -> list[Failure]:
-    """The runs of this cluster's Workflows that have failed since then, the newest first."""
-    rows = await conn.execute(_FAILED, {"cluster": cluster_id, "since": since, "most": most})
+    """The runs of this cluster's Workflows that were queued and have failed since then, the newest first."""
+    first = UUID(int=int(since.timestamp() * 1000) << 80)
+    rows = await conn.execute(_FAILED, {"cluster": cluster_id, "first": first, "since": since, "most": most})
     return [
         Failure(
             run_id=row.id,
@@ -103,7 +105,18 @@ async def failed(conn: Connection, cluster_id: str, since: datetime, most: int =
             version=f"v{row.revision} ({row.content_hash})",
             reason=row.reason,
             message=row.message,
-            at=row.completed_at,
         )
         for row in rows
     ]
+
+
+def failure_of(told: Mapping[str, Any]) -> Failure:
+    """What the database tells of a run when it fails; raises KeyError or ValueError where that is something else."""
+    return Failure(
+        run_id=UUID(told["id"]),
+        workflow=Key(WORKFLOWS.kind, told["namespace"], told["name"]),
+        workflow_uid=told["uid"],
+        version=f"v{told['revision']} ({told['contentHash']})",
+        reason=told["reason"],
+        message=told["message"],
+    )

@@ -1,6 +1,7 @@
 """WorkflowRuns on a whole operator: what one costs, what it shows, and what nobody can make happen twice."""
 
 import itertools
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from component.rig import runners, scene
 from component.rig.process import Operator
 from component.rig.rig import Mark, Rig
-from keep_operator.domain.execution import Reason
+from keep_operator.domain.binding import Asked
+from keep_operator.domain.execution import Reason, Run
 from keep_operator.domain.run import FINALIZER, PATIENCE
-from keep_operator.resources.kinds import WORKFLOW_RUNS
+from keep_operator.resources.kinds import EVENTS, WORKFLOW_REVISIONS, WORKFLOW_RUNS
+from keep_operator.store import runs
 from manifests import Json, Thing, decision, definition, in_argo_cd, run, tenant, workflow
 
 pytestmark = pytest.mark.component
@@ -388,3 +391,138 @@ async def test_what_the_database_cannot_store_is_refused(rig: Rig) -> None:
     mark = rig.mark()
     await rig.rest(300.0)
     assert rig.spent(operator, mark) == {}
+
+
+def failures(rig: Rig) -> list[Json]:
+    """The Warning Events about the Workflow."""
+    found = [thing.raw for thing in rig.user.objects(EVENTS)]
+    return [each for each in found if (each["type"], each["involvedObject"]["name"]) == ("Warning", "hello")]
+
+
+async def by_alert(rig: Rig, fingerprint: str = "disk-full") -> Run:
+    """A run that an alert has started: there is no object."""
+    (row,) = rig.database.rows("SELECT id FROM keep_operator.workflow")
+    asked = Asked(
+        "Alert", f"{fingerprint}-{uuid.uuid4()}", "alert", fingerprint=fingerprint, event={"name": fingerprint}
+    )
+    async with runners.at(rig) as conn:
+        made = await runs.request(conn, row["id"], asked)
+    assert isinstance(made, runs.Requested), made
+    return await runners.take_up(rig, made.run.id)
+
+
+async def test_each_failed_run_is_told_once(rig: Rig) -> None:
+    """A-RUN-10: one Event about the Workflow with number and hash, with an object or without; a restart tells nothing twice."""
+    await operate(rig)
+    rig.user.apply(RUN)
+    await succeeded(rig, RUN, "Queued")
+    await runners.work(rig, Reason.STEP_FAILED, "no route to host")
+    other = await by_alert(rig)
+    await runners.end(rig, other, Reason.TIMED_OUT, "too long")
+    fine = await by_alert(rig)
+    await runners.end(rig, fine)
+    await rig.user.eventually(lambda: failures(rig), lambda found: len(found) == 2, "Events")
+    told = rig.user.get(HELLO).status["activeRevision"]
+    first, second = sorted(failures(rig), key=lambda each: str(each["reason"]))
+    assert (first["reason"], second["reason"]) == ("StepFailed", "TimedOut")
+    for each in (first, second):
+        assert f"v{told['number']} ({told['contentHash']})" in each["message"]
+        assert each["involvedObject"]["uid"] == rig.user.get(HELLO).uid
+    assert first["message"].endswith("failed: no route to host")
+    await rig.operators[-1].stop()
+    await rig.operate(default_tenant="", resync_period=NEVER)
+    await rig.rest(60.0)
+    assert len(failures(rig)) == 2
+
+
+async def test_what_failed_while_nobody_listened(rig: Rig) -> None:
+    """Told by the next leader, for as long as Kubernetes would keep it."""
+    await operate(rig)
+    one = await by_alert(rig)
+    await rig.operators[-1].stop()
+    await runners.end(rig, one, Reason.WORKER_LOST, "gone")
+    await rig.operate(default_tenant="", resync_period=NEVER)
+    found = await rig.user.eventually(lambda: failures(rig), bool, "an Event")
+    assert [each["reason"] for each in found] == ["WorkerLost"]
+
+
+async def test_a_flood_of_failures_is_cut_short(rig: Rig) -> None:
+    """Sixty failures of one Workflow are no sixty Events: as many as any object may have at once."""
+    await operate(rig)
+    for _ in range(60):
+        await runners.end(rig, await by_alert(rig), Reason.STEP_FAILED, "no route to host")
+    await rig.rest(60.0)
+    assert 10 <= len(failures(rig)) <= 26
+
+
+async def test_how_many_runs_are_under_way(rig: Rig) -> None:
+    """The Workflow tells it within seconds when the first begins and the last has ended, and at most once a minute between."""
+    operator, _ = await operate(rig)
+    assert "runs" not in rig.user.get(HELLO).status
+    mark = rig.mark()
+    started = [await by_alert(rig, f"alert-{number}") for number in range(3)]
+    await rig.user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 3}, "three runs")
+    for _ in range(4):
+        started.append(await by_alert(rig, f"alert-{len(started)}"))
+        await rig.rest(11.0)
+    await rig.user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 7}, "seven runs")
+    for each in started:
+        await runners.end(rig, each)
+    await rig.user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 0}, "none")
+    assert rig.spent(operator, mark)["PATCH workflows/status"] <= 4
+    mark = rig.mark()
+    await rig.rest(600.0)
+    assert rig.spent(operator, mark) == {}
+
+
+async def test_a_deleted_workflow_lets_its_runs_end(rig: Rig) -> None:
+    """It takes no new ones, waits for those that there are, and goes when the last has ended; records and history stay."""
+    await operate(rig)
+    rig.user.edit(HELLO, deletionGraceSeconds=3600)
+    under_way = await by_alert(rig)
+    rig.user.delete(HELLO)
+    await rig.user.condition(HELLO, "Deleting", ("True", "DrainingRuns"))
+    late = run(HELLO, "late")
+    rig.user.apply(late)
+    await rig.user.condition(late, "Accepted", ("Unknown", "WorkflowNotFound"))
+    await rig.rest(60.0)
+    assert rig.user.get(HELLO)
+    await runners.end(rig, under_way)
+    await rig.user.gone(HELLO)
+    (record,) = records(rig)
+    assert record["state"] == "Succeeded"
+    assert [event for event in rig.user.events("Warning") if event[2] == "hello"] == []
+
+
+async def test_runs_that_take_too_long_are_cancelled(rig: Rig) -> None:
+    """After `deletionGraceSeconds` what waits is cancelled, what is under way is asked to end, and the Workflow goes."""
+    await operate(rig)
+    rig.user.edit(HELLO, deletionGraceSeconds=30)
+    await rig.rest()
+    under_way = await by_alert(rig)
+    rig.user.apply(RUN)
+    await succeeded(rig, RUN, "Queued")
+    rig.user.delete(HELLO)
+    await rig.user.condition(HELLO, "Deleting", ("True", "DrainingRuns"))
+    await rig.user.gone(HELLO)
+    states = {record["trigger"]: (record["state"], record["cancel_requested"]) for record in records(rig)}
+    assert states == {"Alert": ("Running", True), "Manual": ("Cancelled", True)}
+    await runners.end(rig, under_way, Reason.CANCELLED, "Asked to")
+
+
+async def test_a_version_with_a_run_under_way_is_not_archived(rig: Rig) -> None:
+    """A-RET-2: its object stays until the run has ended, whatever its age."""
+    rig.user.apply(HELLO | {"spec": HELLO["spec"] | {"retention": {"sinceCreate": "1m", "sinceLastActive": "1m"}}})
+    await operate(rig)
+    first = await by_alert(rig)
+    await edited(rig, "two")
+    await edited(rig, "three")
+    await rig.rest(120.0)
+    rig.user.edit(HELLO, revisionHistoryLimit=0)
+    await rig.user.eventually(lambda: _versions(rig), lambda found: found == {1, 3}, "an archive")
+    await runners.end(rig, first)
+    await rig.user.eventually(lambda: _versions(rig), lambda found: found == {3}, "an archive")
+
+
+def _versions(rig: Rig) -> set[int]:
+    return {thing.raw["spec"]["number"] for thing in rig.user.objects(WORKFLOW_REVISIONS)}

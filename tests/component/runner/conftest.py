@@ -8,10 +8,16 @@ import pytest
 from component.runner import far_side
 from component.runner.far_side import FarSide
 from keep_operator.domain.abilities import Kind
-from keep_operator.runner.actions import Call, Egress
+from keep_operator.runner.actions import Call, Egress, registry
 
 Make = Callable[..., Call]
 LOOPBACK = Egress.of(["127.0.0.0/8", "::1/128"])
+
+
+@pytest.fixture(autouse=True)
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is tried once, where the test is not about tries."""
+    monkeypatch.setattr(registry, "WAITS_S", ())
 
 
 @pytest.fixture

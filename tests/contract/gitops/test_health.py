@@ -37,6 +37,7 @@ ONLY: Final = {
     ("Synced", "True", "Archived"): ("Workflow",),
     ("Deleting", "True", "Finalizing"): ("Tenant", "Provider", "Workflow"),
     ("Deleting", "True", "DependentsExist"): ("Tenant",),
+    ("Deleting", "True", "DrainingRuns"): ("Workflow",),
     ("Deleting", "True", "InUseByWorkflows"): ("Provider",),
 }
 # What kstatus says of what Argo CD shows; it knows nothing of waiting for a person.

@@ -6,11 +6,12 @@ import json
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Final, TypeAlias
 
 from keep_operator.domain import abilities
-from keep_operator.domain.abilities import Kind
+from keep_operator.domain.abilities import Kind, SideEffects
 from keep_operator.runner.actions import redaction, transport
 from keep_operator.runner.actions.call import ActionFailed, ActionNotSupported, Call, Outcome
 
@@ -60,6 +61,8 @@ ACTIONS: Final[Mapping[tuple[str, Kind], str]] = {
     ("zoom_chat", "action"): "chat.zoom_chat",
 }
 
+# Before the second try and before the third, unless the far side says when.
+WAITS_S: tuple[float, ...] = (0.5, 2.0)
 # How long a call that is out of time may take to let go of what it holds, before nobody waits for it any more.
 _GRACE_S: Final = 0.5
 
@@ -75,11 +78,12 @@ def action(type_name: str, kind: Kind) -> Action:
 async def perform(call: Call) -> Outcome:
     """Carry a call out, within its ``timeout_s`` and half a second. Raises ActionFailed, and nothing else but cancellation.
 
-    A result is plain JSON of at most a mebibyte; credentials that the far side repeats are taken out of it.
+    What passes by itself is tried again while there is time, if that can do no harm. A result is plain JSON of at most a
+    mebibyte; credentials that the far side repeats are taken out of it.
     """
     if (fault := abilities.fault(call.type, call.kind, call.subtype)) is not None:
         raise ActionNotSupported(fault)
-    task = asyncio.create_task(_carry_out(action(call.type, call.kind), call))
+    task = asyncio.create_task(_try(action(call.type, call.kind), call))
     try:
         done, _ = await asyncio.wait({task}, timeout=call.timeout_s)
         if not done:
@@ -92,6 +96,26 @@ async def perform(call: Call) -> Outcome:
     finally:
         task.cancel()
         task.add_done_callback(lambda each: each.cancelled() or each.exception())
+
+
+async def _try(carried_out: Action, call: Call) -> Outcome:
+    """The first try that succeeds, else what ended the last one."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + call.timeout_s
+    harmless = abilities.side_effects(call.type, call.kind, call.parameters) is not SideEffects.EFFECT
+    for tried, usual_wait_s in enumerate((*WAITS_S, None), 1):
+        try:
+            outcome = await _carry_out(carried_out, call)
+        except ActionFailed as failure:
+            wait_s = usual_wait_s if failure.retry_after_s is None else failure.retry_after_s
+            again = failure.retryable and usual_wait_s is not None and (harmless or not failure.may_have_acted)
+            if not again or wait_s is None or clock() + wait_s >= end:
+                failure.tell_tries(tried)
+                raise
+            await asyncio.sleep(wait_s)
+        else:
+            return outcome if tried == 1 else replace(outcome, message=_said(outcome.message, f"Tried {tried} times"))
+    raise AssertionError("the last try ends the loop")
 
 
 async def _carry_out(carried_out: Action, call: Call) -> Outcome:
@@ -114,7 +138,9 @@ async def _carry_out(carried_out: Action, call: Call) -> Outcome:
             f"{call.type}: the result has more than {transport.MOST_BYTES // 1024} KiB, which is all that is kept; ask for less",
             may_have_acted=True,
         )
-    return Outcome(result, _said(redaction.redact(outcome.message, hidden), _ignored(call)))
+    ignored = _ignored(call)
+    aside = f"Parameters that have no effect: {', '.join(ignored)}" if ignored else ""
+    return Outcome(result, _said(redaction.redact(outcome.message, hidden), aside))
 
 
 def _ignored(call: Call) -> list[str]:
@@ -126,9 +152,8 @@ def _ignored(call: Call) -> list[str]:
     return sorted(name for name in call.parameters if name not in taken and not name.startswith("enrich_"))
 
 
-def _said(message: str, ignored: list[str]) -> str:
-    aside = f"Parameters that have no effect: {', '.join(ignored)}" if ignored else ""
-    return "; ".join(each for each in (message, aside) if each)
+def _said(*sentences: str) -> str:
+    return "; ".join(each for each in sentences if each)
 
 
 def _at(call: Call) -> str:
