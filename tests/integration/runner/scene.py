@@ -16,6 +16,7 @@ from keep_operator.domain import revision
 from keep_operator.domain.binding import Asked
 from keep_operator.domain.execution import Run, Step
 from keep_operator.domain.history import Lineage, Revision
+from keep_operator.domain.ownership import Owner
 from keep_operator.runner import execution
 from keep_operator.runner.actions import Call, Outcome
 from keep_operator.runner.execution import Contents, Means, Orders
@@ -74,16 +75,24 @@ async def have(engine: Engine, *steps: dict[str, Any], actions: Sequence[dict[st
     return await deploy(engine, seen, {"steps": list(steps), "actions": list(actions), **more})
 
 
-async def deploy(engine: Engine, seen: Lineage, definition: dict[str, Any]) -> Lineage:
+async def have_ticker(engine: Engine, every_s: int) -> Lineage:
+    """Another workflow of the tenant, with one step and an interval; active."""
+    of = samples.owner("ticker")
+    seen = await lineages.have(engine, "ticker", of=of)
+    definition = {"triggers": [{"type": "interval", "value": every_s}], "steps": [step("tick")]}
+    return await deploy(engine, seen, definition, of=of)
+
+
+async def deploy(engine: Engine, seen: Lineage, definition: dict[str, Any], *, of: Owner = lineages.ME) -> Lineage:
     """Another version of it, active."""
     number = seen.latest_number + 1
     made = replace(lineages.revision(number, "A"), content_hash=revision.content_hash(definition))
     assert isinstance(made, Revision)
-    name = f"high-cpu-v{number}"
+    name = f"{of.name}-v{number}"
     await lineages.done(
         engine, lambda conn: revisions.insert(conn, seen, made, definition, name=name, actor=lineages.ACTOR)
     )
-    return await lineages.activate(engine, number)
+    return await lineages.activate(engine, number, of=of)
 
 
 async def asked(engine: Engine, lineage: Lineage, **fields: Any) -> Run:
