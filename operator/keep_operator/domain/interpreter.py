@@ -10,6 +10,7 @@ from keep_operator.domain.grammar import steps as grammar
 from keep_operator.domain.language import conditions, context, limits, mustache
 from keep_operator.domain.language.conditions import Judged
 from keep_operator.domain.language.context import MISSING, Record
+from keep_operator.domain.language.expressions import Absent
 from keep_operator.domain.language.functions import Moment
 from keep_operator.domain.language.limits import Budget, Failed, LimitExceeded
 from keep_operator.domain.language.mustache import Filling
@@ -413,6 +414,8 @@ class Walk:
             try:
                 if not conditions.holds(guard, filling):
                     return f"if does not hold: {guard}"
+            except Absent as absent:
+                return f"if does not hold: {absent}"
             except Failed as error:
                 raise type(error)(f"if {error}") from None
         elif guard is not True and not conditions.all_hold(judged):

@@ -221,6 +221,9 @@ def test_what_cannot_be_filled_in_fails_its_step_with_the_place() -> None:
     run = ran(actions=[step("tell", {"m": "{{ alert.nothing }}"}, on_failure=failure), step("end")])
     assert run.story == ["fail tell", "end", "Failed"]
     assert run.end.message.startswith('action "tell" failed: with.m: there is no "alert.nothing"; correct the name')
+    absent = ran(actions=[step("a", if_="{{ alert.nothing }} > 5")])
+    assert absent.story == ["skip a", "Succeeded"]
+    assert absent.rows[0].message == 'if does not hold: there is no "alert.nothing"'
     assert ran(actions=[step("a", if_="x")]).end.message.startswith(
         'action "a" failed: if uses "x", which is no name here'
     )

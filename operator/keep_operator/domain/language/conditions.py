@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from keep_operator.domain.language import context, expressions, functions, limits, mustache
 from keep_operator.domain.language.context import MISSING, Source
+from keep_operator.domain.language.expressions import Absent
 from keep_operator.domain.language.limits import Failed, LimitExceeded
 from keep_operator.domain.language.mustache import Filling
 
@@ -70,6 +71,8 @@ def _made(condition: Mapping[str, Any], name: str, holds: bool, compare_to: Any,
 
 def _threshold(condition: Mapping[str, Any], name: str, filling: Filling) -> Judged:
     value = context.text(mustache.render(_given(condition.get("value")), filling)).strip()
+    if not value:
+        raise Failed(f"has nothing to compare: {context.quoted(_given(condition.get('value')))} is empty")
     against = mustache.render(_given(condition.get("compare_to")), filling)
     lower = condition.get("compare_type") == "lt"
     thresholds = [each.strip() for each in context.text(against).split(",")]
@@ -92,9 +95,6 @@ def _passes(value: str, threshold: str, *, lower: bool) -> bool:
         return number < limit if lower else number > limit
     if number is None and limit is None:
         return value < threshold if lower else value > threshold
-    if not value:
-        # Nothing was found to compare, which is above and below nothing.
-        return False
     raise Failed(
         f"compares {context.quoted(value[:_SHOWN])} with {context.quoted(threshold[:_SHOWN])}; both must be numbers, or "
         "both percentages"
@@ -170,22 +170,31 @@ def _float(value: Any) -> float:
 
 
 def holds(guard: str, filling: Filling, depth: int = 0) -> bool:
-    """Whether an ``if`` holds. Raises Failed for one that cannot be evaluated.
+    """Whether an ``if`` holds. Raises Absent, or Failed, for one that cannot be evaluated.
 
     As in Keep, names in braces are texts first; if it cannot be evaluated so, they are what they say: numbers, truth,
-    lists. A text that comes out is true unless it is empty or says that it is not.
+    lists. A text that comes out is true unless it is empty or says that it is not. Absent: the reason is that a name
+    stands for nothing, which in Keep makes it false.
     """
     value = mustache.lone(guard, filling)
     if value is not MISSING:
         if isinstance(value, Source) and depth < limits.TEMPLATES and value.strip():
             return holds(value, filling, depth + 1)
         return expressions.truth(value)
+    code = mustache.code(guard, filling, "text")
     try:
-        return expressions.truth(expressions.evaluate(mustache.code(guard, filling, "text"), filling.budget))
+        return expressions.truth(expressions.evaluate(code, filling.budget))
     except LimitExceeded:
         raise
     except Failed:
-        return expressions.truth(expressions.evaluate(mustache.code(guard, filling, "value"), filling.budget))
+        try:
+            return expressions.truth(expressions.evaluate(mustache.code(guard, filling, "value"), filling.budget))
+        except (LimitExceeded, Absent):
+            raise
+        except Failed as error:
+            if code.gap is None:
+                raise
+            raise Absent(f"{error}; there is nothing in {context.quoted(code.gap)}") from None
 
 
 def all_hold(judged: Sequence[Judged]) -> bool:

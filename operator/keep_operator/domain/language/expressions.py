@@ -33,6 +33,10 @@ _WORDS: Final[Mapping[str, Any]] = {
 }
 
 
+class Absent(Failed):
+    """A name stands for nothing, where a value is needed."""
+
+
 class Flag(str):
     """True or False as text, which behind ``not``, ``and`` and ``or`` is what it says."""
 
@@ -46,12 +50,14 @@ class Flag(str):
 class Code:
     """An expression while its template is filled in: pieces of code and, between them, values.
 
-    Where a value stands within quotes it becomes a part of that text, whatever quotes or newlines it has itself.
+    Where a value stands within quotes it becomes a part of that text, whatever quotes or newlines it has itself. ``gap``
+    is the first name that stands for nothing, if there is one.
     """
 
     reading: Reading
     pieces: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
+    gap: str | None = None
     _quote: str = ""
     _escaped: bool = False
     _length: int = 0
@@ -79,8 +85,10 @@ class Code:
                 out.append(each)
         self.pieces.append("".join(out))
 
-    def value(self, value: Any) -> None:
+    def value(self, value: Any, name: str = "") -> None:
         """Adds a value, as ``reading`` has it."""
+        if self.gap is None and context.text(value) == "":
+            self.gap = name
         if self._quote:
             self.values.append(context.text(value))
             self.pieces.append(f"\ue000{len(self.values) - 1}\ue001")
@@ -91,8 +99,8 @@ class Code:
     def missing(self, name: str) -> None:
         """Adds nothing; as a value, outside of quotes, there must be one."""
         if self.reading == "value" and not self._quote:
-            raise Failed(f"there is no {context.quoted(name)}")
-        self.value("")
+            raise Absent(f"there is no {context.quoted(name)}")
+        self.value("", name)
 
     def answer(self, value: Any) -> None:
         """Adds what a function answered: a number stays one, also if it is written as text."""

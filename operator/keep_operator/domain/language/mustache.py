@@ -100,7 +100,7 @@ class _Sink(Protocol):
     def literal(self, text: str) -> None:
         """A piece of the definition."""
 
-    def value(self, value: Any) -> None:
+    def value(self, value: Any, name: str = "") -> None:
         """A value in braces."""
 
     def missing(self, name: str) -> None:
@@ -124,7 +124,7 @@ class _Plain:
         self.budget.write(len(text))
         self.pieces.append(text)
 
-    def value(self, value: Any) -> None:
+    def value(self, value: Any, name: str = "") -> None:
         self.literal(context.text(value))
 
     def missing(self, name: str) -> None:
@@ -219,7 +219,7 @@ def _fill_name(name: str, raw: bool, sink: _Sink, filling: Filling) -> None:
         value = _source(value, filling)
     elif isinstance(value, dict | list) and _has_templates(value):
         value = _source(Source(context.text(value)), filling)
-    sink.value(html.unescape(context.text(value)) if raw else value)
+    sink.value(html.unescape(context.text(value)) if raw else value, name)
 
 
 def _has_templates(value: Any) -> bool:

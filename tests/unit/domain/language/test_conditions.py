@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keep_operator.domain.language import conditions, context
 from keep_operator.domain.language.context import Record
+from keep_operator.domain.language.expressions import Absent
 from keep_operator.domain.language.functions import Moment
 from keep_operator.domain.language.limits import Failed
 from keep_operator.domain.language.mustache import Filling
@@ -115,7 +116,6 @@ def test_an_if_holds_as_in_keep(guard: str, holds: bool) -> None:
     ("guard", "told"),
     [
         ("{{ alert.name }} > 5", "cannot be evaluated: '>' not supported between instances of 'str' and 'int'"),
-        ("{{ alert.nothing }} > 5", 'there is no "alert.nothing"'),
         ("ftp == 'ftp'", 'uses "ftp", which is no name here; a text needs quotes, a name of the run braces'),
         ("1 +", 'is no expression: "1 +"'),
         ("1 / 0", "cannot be evaluated: division by zero"),
@@ -128,6 +128,21 @@ def test_an_if_that_cannot_be_evaluated_is_told(guard: str, told: str) -> None:
     with pytest.raises(Failed) as failed:
         conditions.holds(guard, filling())
     assert told in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "{{ alert.nothing }} > 5",
+        "'{{ alert.nothing }}' > 5",
+        "{{ steps.ask.results.none }} > 5",
+        "int('{{ alert.nothing }}') > 3",
+    ],
+)
+def test_an_if_about_what_is_not_there_is_told_apart(guard: str) -> None:
+    """Alerts do not all have the same fields: the step is left out, as in Keep, and its row says why."""
+    with pytest.raises(Absent, match="there is no"):
+        conditions.holds(guard, filling())
 
 
 def judged(**condition: Any) -> conditions.Judged:
@@ -150,8 +165,6 @@ def judged(**condition: Any) -> conditions.Judged:
         ("1e3", "999", {}, True),
         ("keep.len({{ alert.tags }})", 1, {}, True),
         ("2026-02-01", "2026-01-01", {}, True),
-        ("{{ steps.ask.results.nothing }}", 5, {}, False),
-        ("{{ steps.ask.results.nothing }}", 5, {"compare_type": "lt"}, False),
         (60, 50, {}, True),
         ("{{ alert.count }}", "{{ consts.max }}", {}, True),
     ],
@@ -159,7 +172,7 @@ def judged(**condition: Any) -> conditions.Judged:
 def test_a_threshold_compares_numbers_percentages_and_texts(
     value: object, compare_to: object, more: dict[str, str], holds: bool
 ) -> None:
-    """By size, not by spelling; what was not found is neither above nor below."""
+    """By size, not by spelling."""
     assert judged(type="threshold", value=value, compare_to=compare_to, **more).holds is holds
 
 
@@ -174,12 +187,16 @@ def test_of_several_thresholds_the_first_that_is_passed_gives_the_level(value: s
     ("condition", "told"),
     [
         ({"value": "95", "compare_to": "90%"}, 'compares "95" with "90%"; both must be numbers, or both percentages'),
+        (
+            {"value": "{{ steps.ask.nothing }}", "compare_to": 5},
+            'has nothing to compare: "{{ steps.ask.nothing }}" is empty',
+        ),
         ({"value": "x", "compare_to": 1}, 'compares "x" with "1"'),
         ({"value": "1", "compare_to": "2, 3", "level": "a"}, "has 2 values in compare_to and 1 in level"),
     ],
 )
 def test_what_cannot_be_compared_is_told(condition: dict[str, Any], told: str) -> None:
-    """With the name of the condition."""
+    """With the name of the condition; an alarm does not stay away because nothing was measured."""
     with pytest.raises(Failed) as failed:
         judged(type="threshold", **condition)
     assert str(failed.value).startswith('condition "c": ')
