@@ -102,6 +102,19 @@ ABILITIES: Final[Mapping[str, Ability]] = MappingProxyType(
             depends="Idempotent as an event",
             key="`alertKey`, where `alert_key` is not given",
         ),
+        "jira": Ability(
+            query=_NONE,
+            notify=_EFFECT,
+            query_parameters=("ticket_id", "board_id"),
+            notify_parameters=(
+                *_words(
+                    "summary description issue_type project_key board_name issue_id labels components custom_fields"
+                ),
+                "transition_to",
+                ANY,
+            ),
+            depends="Idempotent with `issue_id`",
+        ),
         "mattermost": Ability(notify=_EFFECT, notify_parameters=("message", "attachments", "channel", ANY)),
         "mock": Ability(query=_NONE, notify=_NONE, query_parameters=("command_output", ANY), notify_parameters=(ANY,)),
         "mysql": Ability(
@@ -145,6 +158,13 @@ ABILITIES: Final[Mapping[str, Ability]] = MappingProxyType(
             key="header `Idempotency-Key`, always",
         ),
         "sendgrid": Ability(notify=_EFFECT, notify_parameters=("to", "subject", "html")),
+        "servicenow": Ability(
+            query=_NONE,
+            notify=_EFFECT,
+            query_parameters=_words("table_name incident_id sysparm_limit sysparm_offset"),
+            notify_parameters=_words("table_name payload ticket_id fingerprint"),
+            depends="None with `ticket_id`, which reads",
+        ),
         "signl4": Ability(
             notify=_EFFECT,
             notify_parameters=_words(
@@ -160,6 +180,12 @@ ABILITIES: Final[Mapping[str, Ability]] = MappingProxyType(
             depends="Idempotent with `slack_timestamp`, and as a reaction",
         ),
         "smtp": Ability(notify=_EFFECT, notify_parameters=_words("from_email from_name to_email subject body html")),
+        "squadcast": Ability(
+            notify=_EFFECT,
+            notify_parameters=_words(
+                "notify_type message description incident_id priority tags status event_id attachments additional_json"
+            ),
+        ),
         "teams": Ability(
             notify=_EFFECT,
             notify_parameters=_words("message typeCard themeColor sections schema attachments mentions"),
@@ -216,6 +242,12 @@ def side_effects(type_name: str, kind: Kind, parameters: Mapping[str, Any]) -> S
         case "ilert":
             kind_of = parameters.get("_type") or ("event" if parameters.get("event_type") else "incident")
             idempotent = kind_of == "event" or parameters.get("id") not in (None, "", "0", 0)
+        case "jira":
+            idempotent = bool(parameters.get("issue_id"))
+        case "servicenow":
+            if parameters.get("ticket_id"):
+                return SideEffects.NONE
+            idempotent = False
         case "slack":
             idempotent = bool(parameters.get("slack_timestamp")) or parameters.get("notification_type") == "reaction"
         case _:

@@ -21,11 +21,35 @@ pytestmark = pytest.mark.component
 
 CANARY = "canary8f3e17"
 PARAMETERS: dict[str, Any] = {
-    "message": "m", "title": "t", "content": "c", "channel": "C1", "topic": "ops", "chat_id": "1", "text": "t", "body": "b",
-    "message_body": "m", "to_phone_number": "+15550000002", "to": "a@example.com", "html": "h", "subject": "s", "_from": "f@example.com",
-    "from_email": "f@example.com", "to_email": "a@example.com", "query": "select 1", "queryType": "query", "index": "i",
-    "summary": "s", "incident_id": "1", "query_type": "alerts", "requester": "a@example.com",
-}  # fmt: skip
+    "_from": "f@example.com",
+    "body": "b",
+    "channel": "C1",
+    "chat_id": "1",
+    "content": "c",
+    "description": "d",
+    "from_email": "f@example.com",
+    "html": "h",
+    "incident_id": "1",
+    "index": "i",
+    "message": "m",
+    "message_body": "m",
+    "notify_type": "incident",
+    "project_key": "P",
+    "query": "select 1",
+    "queryType": "query",
+    "query_type": "alerts",
+    "requester": "a@example.com",
+    "subject": "s",
+    "summary": "s",
+    "table_name": "incident",
+    "text": "t",
+    "ticket_id": "1",
+    "title": "t",
+    "to": "a@example.com",
+    "to_email": "a@example.com",
+    "to_phone_number": "+15550000002",
+    "topic": "ops",
+}
 
 
 def configs(there: FarSide) -> dict[str, dict[str, Any]]:
@@ -42,6 +66,9 @@ def configs(there: FarSide) -> dict[str, dict[str, Any]]:
         "pagerduty": {"routing_key": CANARY, "api_key": CANARY},
         "opsgenie": {"api_key": CANARY, "integration_name": "x"},
         "ilert": {"ilert_token": CANARY},
+        "jira": {"host": there.url, "email": "a@example.com", "api_token": CANARY},
+        "servicenow": {"service_now_base_url": there.url, "username": "u", "password": CANARY},
+        "squadcast": {"service_region": "EU", "webhook_url": hook, "refresh_token": CANARY},
         "signl4": {"signl4_integration_secret": CANARY},
         "smtp": {
             "smtp_server": "127.0.0.1",

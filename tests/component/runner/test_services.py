@@ -349,6 +349,100 @@ async def test_ilert(call: Make, there: FarSide) -> None:
     )
 
 
+async def test_squadcast(call: Make, there: FarSide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An incident has what the definition adds, and our own fields before that; a note needs a token first."""
+    monkeypatch.setattr(paging, "SQUADCAST", there.url + "/{}{}")
+    config = {"service_region": "EU", "webhook_url": f"{there.url}/hook", "refresh_token": "refresh-1"}
+    more = "{'message': 'other', 'alert': {'a': None}}"
+    await perform(call("squadcast", config, notify_type="incident", message="m", description="d", additional_json=more))
+    assert there.last.json == {"message": "m", "description": "d", "event_id": KEY, "alert": {"a": None}}
+    there.answers(answer({"data": {"access_token": "access-1"}}))
+    await perform(call("squadcast", config, notify_type="notes", message="m", incident_id="5"))
+    assert there.sent[-2].path == "/auth.eu/oauth/access-token"
+    assert (there.last.path, there.last.headers["Authorization"]) == (
+        "/api.eu/v3/incidents/5/warroom",
+        "Bearer access-1",
+    )
+    with pytest.raises(ActionFailed, match="must be incident or notes"):
+        await perform(call("squadcast", config, notify_type="x", message="m"))
+
+
+JIRA = {"email": "a@example.com", "api_token": "jira-token"}
+
+
+async def test_jira_makes_an_issue(call: Make, there: FarSide) -> None:
+    """An issue comes into the project of the board, with labels, components and whatever else is a field of it."""
+    boards = {"values": [{"name": "oncall board", "location": {"projectKey": "ONC"}}]}
+    there.answers(answer(boards), answer({"id": "1", "key": "ONC-1", "self": "x"}, 201))
+    config = {**JIRA, "host": f"{there.url}/"}
+    done = await perform(
+        call(
+            "jira",
+            config,
+            board_name="Oncall Board",
+            issuetype="Bug",
+            summary="disk",
+            description="full",
+            labels="['a']",
+            components=["db"],
+            custom_fields={"customfield_1": "x"},
+            priority="None",
+            enrich_alert=[{"key": "a", "value": "b"}],
+        )
+    )
+    assert there.last.json["fields"] == {
+        "summary": "disk",
+        "description": "full",
+        "project": {"key": "ONC"},
+        "issuetype": {"name": "Bug"},
+        "labels": ["a"],
+        "components": [{"name": "db"}],
+        "customfield_1": "x",
+    }
+    assert done.result["issue"]["key"] == "ONC-1"
+    assert done.result["ticket_url"] == f"{there.url}/browse/ONC-1"
+    there.answers(answer({"values": []}))
+    with pytest.raises(ActionFailed, match="no board of that name"):
+        await perform(call("jira", config, board_name="x", summary="y"))
+
+
+async def test_jira_changes_an_issue(call: Make, there: FarSide) -> None:
+    """An issue is changed by its id and moved on by the name of a transition; one that cannot be is told."""
+    moves = answer({"transitions": [{"id": "31", "name": "Done"}]})
+    there.answers(answer("", 204), answer({"id": "1", "key": "ONC-1"}), moves, answer("", 204))
+    config = {**JIRA, "host": there.url}
+    done = await perform(call("jira", config, issue_id="1", summary="disk", transition_to="done"))
+    assert [each.method for each in there.sent] == ["PUT", "GET", "GET", "POST"]
+    assert there.sent[0].json == {"update": {"summary": [{"set": "disk"}]}}
+    assert there.last.json == {"transition": {"id": "31"}}
+    assert done.result["issue"]["key"] == "ONC-1"
+    there.answers(answer({"key": "ONC-2"}, 201), moves)
+    with pytest.raises(ActionFailed, match="no such transition for ONC-2; there is Done") as failed:
+        await perform(call("jira", config, project_key="ONC", summary="x", transition_to="Nowhere"))
+    assert failed.value.may_have_acted
+    there.answers(answer({"key": "ONC-1"}), answer({"total": 7}))
+    assert (await perform(call("jira", config, kind="step", ticket_id="ONC-1"))).result == {"issue": {"key": "ONC-1"}}
+    assert (await perform(call("jira", config, kind="step", board_id=5))).result == {"number_of_issues": 7}
+
+
+async def test_servicenow(call: Make, there: FarSide) -> None:
+    """A record is made and linked, or read for its state; a sleeping instance is no success."""
+    config = {"service_now_base_url": f"{there.url}/", "username": "u", "password": "p"}
+    there.answers(answer({"result": {"sys_id": "s1", "number": "INC1"}}, 201))
+    done = await perform(call("servicenow", config, table_name="Incident", payload='{"short_description": "disk"}'))
+    assert (there.last.path, there.last.json) == ("/api/now/table/incident", {"short_description": "disk"})
+    assert done.result["link"] == f"{there.url}/now/nav/ui/classic/params/target/incident.do%3Fsys_id%3Ds1"
+    there.answers(answer({"result": {"state": "2"}}))
+    done = await perform(call("servicenow", config, table_name="incident", ticket_id="s1", fingerprint="fp"))
+    assert (there.last.method, done.result) == ("GET", {"state": "2", "fingerprint": "fp"})
+    there.answers(answer({"result": [{"a": 1}]}))
+    done = await perform(call("servicenow", config, kind="step", table_name="incident", sysparm_limit=5))
+    assert (there.last.query, done.result) == ({"sysparm_limit": "5", "sysparm_offset": "0"}, [{"a": 1}])
+    there.answers(answer("<html>Hibernating"))
+    with pytest.raises(ActionFailed, match="is the instance asleep"):
+        await perform(call("servicenow", config, table_name="incident"))
+
+
 async def test_ntfy(call: Make, there: FarSide) -> None:
     """A message goes to the topic, at a host of one's own or at ntfy's."""
     await perform(call("ntfy", {"access_token": "tk_1"}, message="hällo", topic="ops/1"))

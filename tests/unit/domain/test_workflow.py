@@ -205,7 +205,7 @@ def test_what_the_runtime_cannot_do_is_told_at_once(monkeypatch: pytest.MonkeyPa
         ),
         ({"actions": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, '"python" is not supported'),
         ({"steps": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, "never will be"),
-        ({"on-failure": {"provider": {"type": "jira"}}}, 'on-failure.provider.type: "jira" is not supported'),
+        ({"on-failure": {"provider": {"type": "github"}}}, 'on-failure.provider.type: "github" is not supported'),
         ({"steps": [{"name": "a", "provider": {"type": "http.x", "with": {}}}]}, 'only "http" is'),
     ],
 )

@@ -1,4 +1,4 @@
-"""Who is woken at night: PagerDuty, Opsgenie, ilert. Each takes a key by which it knows a repetition."""
+"""Who is woken at night: PagerDuty, Opsgenie, Squadcast, ilert. Most take a key by which they know a repetition."""
 
 import asyncio
 from typing import Any, Final
@@ -11,6 +11,7 @@ from keep_operator.runner.actions.transport import Request
 PAGERDUTY_EVENTS: Final = "https://events.pagerduty.com/v2/enqueue"
 PAGERDUTY: Final = "https://api.pagerduty.com"
 OPSGENIE: Final = "https://api.opsgenie.com/v2/alerts"
+SQUADCAST: Final = "https://{}{}.squadcast.com"
 ILERT: Final = "https://api.ilert.com/api"
 _SEVERITIES: Final = ("critical", "error", "warning", "info")
 # Severities of alerts, as PagerDuty calls them.
@@ -180,6 +181,42 @@ async def opsgenie_query(call: Call) -> Outcome:
     )
     found = answer.content.get("data", []) if isinstance(answer.content, dict) else []
     return Outcome({"alerts": found, "alerts_count": len(found)})
+
+
+async def squadcast(call: Call) -> Outcome:
+    """An incident by the Provider's webhook (``notify_type: incident``), or a note in one (``notes``) by its token."""
+    kind, message = parameters.text(call, "notify_type"), parameters.needed(call, "message")
+    if kind == "incident":
+        own = parameters.without_nothing(
+            {
+                "message": message,
+                "description": parameters.needed(call, "description"),
+                "tags": parameters.structure(call, "tags", dict),
+                **{name: parameters.text(call, name) for name in ("priority", "status")},
+                "event_id": parameters.text(call, "event_id") or call.idempotency_key,
+            }
+        )
+        payload = {**(parameters.structure(call, "additional_json", dict) or {}), **own}
+        request = Request("POST", parameters.needed_setting(call, "webhook_url"), json=payload)
+        return Outcome(transport.expect(call, await transport.exchange(call, request)).content, "Sent")
+    if kind != "notes":
+        raise ActionFailed("squadcast: the parameter notify_type must be incident or notes")
+    region = "" if parameters.setting(call, "service_region") == "US" else ".eu"
+    refresh = {"X-Refresh-Token": parameters.needed_setting(call, "refresh_token")}
+    request = Request("GET", f"{SQUADCAST.format('auth', region)}/oauth/access-token", headers=refresh)
+    said = transport.expect(call, await transport.exchange(call, request)).content
+    try:
+        token = said["data"]["access_token"]
+    except (KeyError, TypeError):
+        raise transport.failed(call, "gave no access token") from None
+    incident = quote(parameters.needed(call, "incident_id"), safe="")
+    request = Request(
+        "POST",
+        f"{SQUADCAST.format('api', region)}/v3/incidents/{incident}/warroom",
+        headers={"Authorization": f"Bearer {token}"},
+        json={"message": message, "attachments": parameters.structure(call, "attachments", list) or []},
+    )
+    return Outcome(transport.expect(call, await transport.exchange(call, request)).content, "Noted")
 
 
 async def ilert(call: Call) -> Outcome:
