@@ -26,6 +26,7 @@ from keep_operator.reconcile.sealer import Sealer
 from keep_operator.reconcile.shell import Shell
 from keep_operator.reconcile.sweep import Sweep
 from keep_operator.reconcile.tenant import Tenants
+from keep_operator.reconcile.tokens import TokenReader
 from keep_operator.reconcile.workflow import Workflows
 from keep_operator.reconcile.world import World
 from keep_operator.resources.kinds import (
@@ -118,7 +119,9 @@ def build(  # one argument for each thing that has a life of its own
     workflows = Workflows(**of_tenants, recorder=recorder, definitions=Definitions(cluster, config_maps))
     shell = Shell(
         {
-            "Tenant": Tenants(**common, runtime=settings.runtime, clock=clock),
+            "Tenant": Tenants(
+                **common, tokens=TokenReader(cluster, secrets, secrets_in), runtime=settings.runtime, clock=clock
+            ),
             "Provider": Providers(**of_tenants, secrets=credentials, vault=vault),
             "Workflow": workflows,
             "WorkflowRun": Runs(**common, workflows=workflows, restore_labels=settings.restore_labels),

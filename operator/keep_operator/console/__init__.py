@@ -1,1 +1,1 @@
-"""The read API: what objects cannot tell of workflows, to those who may read the objects. It writes nothing."""
+"""The API: what objects cannot tell of workflows, to those who may read the objects; runs; the door for events."""

@@ -1,4 +1,4 @@
-"""The read API as one application: its paths, who may come in, what is answered when something is wrong, the access log.
+"""The API as one application: its paths, who may come in, what is answered when something is wrong, the access log.
 
 ::
 
@@ -10,7 +10,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,48 +22,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keep_operator.console import answers, differences, past, problems, retentions, room
+from keep_operator.console import problems
+from keep_operator.console.described import Door, Endpoint
+from keep_operator.console.endpoints import ENDPOINTS, PREFIX
 from keep_operator.console.problems import Problem
 from keep_operator.console.room import Room
 
 log = logging.getLogger(__name__)
 
-PREFIX: Final = "/api/v1"
 # Requests under way at once, which bounds memory: each may bring a body of a megabyte.
 AT_ONCE: Final = 128
 # Seconds for one request: longer than the database and the API server are waited for, one after the other.
 PATIENCE_S: Final = 60.0
 
-Endpoint = Callable[[Room, Request], Awaitable[Response]]
-ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
-    ("GET", "/revisions", past.of_revisions),
-    ("GET", "/revisions/{revision}", past.of_revision),
-    ("GET", "/history", past.of_workflow),
-    ("GET", "/ledger", past.of_tenant),
-    ("GET", "/diff", differences.of_versions),
-    ("POST", "/diff", differences.of_draft),
-    ("GET", "/retention", retentions.of_workflow),
-)
-
-
-async def of_root(_: Room, request: Request) -> Response:
-    """Who the user is taken for, and what can be asked: the way to try a token."""
-    room.parameters(request)
-    paths = sorted({f"{PREFIX}{path}" for _, path, _ in ENDPOINTS})
-    return answers.answer(request, {"user": request.state.visitor.user.name, "paths": paths})
-
 
 def build(here: Room) -> ASGIApp:
     """The application; it starts and ends nothing by itself."""
     # One route for all methods of a path: so an unknown method is told which there are.
-    by_path: dict[str, dict[str, Endpoint]] = {"": {"GET": of_root}, "/": {"GET": of_root}}
-    for method, path, endpoint in ENDPOINTS:
-        by_path.setdefault(path, {})[method] = endpoint
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for each in ENDPOINTS:
+        by_path.setdefault(each.path, {})[each.method] = each
+    by_path["/"] = by_path[""]
     routes = [
-        Route(
-            f"{PREFIX}{path}", partial(_serve, here, f"{PREFIX}{path}", endpoints), methods=list(endpoints), name=path
-        )
-        for path, endpoints in by_path.items()
+        Route(f"{PREFIX}{path}", partial(_serve, here, f"{PREFIX}{path}", methods), methods=list(methods), name=path)
+        for path, methods in by_path.items()
     ]
     handlers: Any = {
         Problem: _problem,
@@ -75,14 +57,18 @@ def build(here: Room) -> ASGIApp:
     return Front(made)
 
 
-async def _serve(here: Room, path: str, endpoints: dict[str, Endpoint], request: Request) -> Response:
+async def _serve(here: Room, path: str, methods: Mapping[str, Endpoint], request: Request) -> Response:
+    endpoint = methods["GET" if request.method == "HEAD" else request.method]
+    request.state.endpoint = endpoint
     request.state.told["path"] = path  # of what users put into it nothing is logged
-    request.state.visitor = await here.doorkeeper.visitor(request.headers.getlist("authorization"))
-    request.state.told["user"] = request.state.visitor.user.name
-    endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
     try:
         async with asyncio.timeout(PATIENCE_S):
-            return await endpoint(here, request)
+            if endpoint.door is Door.USER:
+                request.state.visitor = await here.doorkeeper.visitor(request.headers.getlist("authorization"))
+                request.state.told["user"] = request.state.visitor.user.name
+            for each in endpoint.in_path:
+                each.check(request.path_params[each.name])
+            return await endpoint.serve(here, request)
     except TimeoutError:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "TimedOut", "The answer took too long; try again.", {"Retry-After": "5"}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
@@ -12,6 +12,7 @@ from uuid import UUID
 from starlette.requests import ClientDisconnect, Request
 
 from keep_operator.console import problems
+from keep_operator.console.described import JSON, Given, Parameter, refuse
 from keep_operator.console.problems import Problem
 from keep_operator.domain import history
 from keep_operator.domain.grammar import dialect, workflow
@@ -32,46 +33,8 @@ MOST_CONTEXT: Final = 10_000
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9:._-]{1,72}")
 _HASH: Final = re.compile(r"[0-9a-f]{8,64}")
 _NUMBER: Final = re.compile(r"v?([1-9][0-9]{0,8})")
-_YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
+YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
 _MANIFEST: Final = WORKFLOWS.kind
-
-
-class Parameters:
-    """The query of a request; each parameter is given once, and is one that the endpoint knows. Raises Problem 400."""
-
-    def __init__(self, request: Request, known: Collection[str]) -> None:
-        given = request.query_params.multi_items()
-        self._given = dict(given)
-        unknown = sorted(self._given.keys() - known)
-        if unknown:
-            _refuse(f"There is no parameter {_shown(unknown[0])} here; there are {', '.join(sorted(known))}.")
-        if len(given) > len(self._given):
-            _refuse("A parameter is given more than once.")
-
-    def text(self, name: str) -> str | None:
-        """The parameter as it was given."""
-        return self._given.get(name)
-
-    def must(self, name: str) -> str:
-        """The same where there must be one."""
-        return self._given.get(name) or _refuse(f"The parameter {name} is missing.")
-
-    def number(self, name: str, default: int, lowest: int, highest: int) -> int:
-        """A whole number within its bounds."""
-        text = self._given.get(name)
-        if text is None:
-            return default
-        if not re.fullmatch("[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
-            _refuse(f"The parameter {name} must be a whole number from {lowest} to {highest}.")
-        return int(text)
-
-    def limit(self) -> int:
-        """How many items a page shall have."""
-        return self.number("limit", ledger.PAGE, 1, LIMIT)
-
-    def tenant(self) -> str:
-        """The id of a tenant."""
-        return _matching(self.must("tenant"), DNS_LABEL, 63, "tenant", "the id of a tenant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +49,56 @@ class Place:
         return f"Workflow {self.namespace}/{self.name}"
 
 
-PLACE: Final = ("namespace", "workflow", "workflowId")
+NAMESPACE: Final = Parameter(
+    "namespace", "the name of a namespace", "The namespace of the Workflow.", DNS_LABEL[1:-1], 63, required=True
+)
+WORKFLOW: Final = Parameter(
+    "workflow", "the name of a Workflow", "The name of the Workflow.", DNS_SUBDOMAIN[1:-1], 253, required=True
+)
+WORKFLOW_ID: Final = Parameter(
+    "workflowId",
+    "the `status.workflowId` of a Workflow, a UUID",
+    "The former `status.workflowId` of a Workflow that was deleted and made again: its line of versions.",
+    format="uuid",
+)
+PLACE: Final = (NAMESPACE, WORKFLOW, WORKFLOW_ID)
+TENANT: Final = Parameter("tenant", "the id of a tenant", "The id of the tenant.", DNS_LABEL[1:-1], 63, required=True)
+LIMIT_OF_PAGE: Final = Parameter(
+    "limit",
+    f"a whole number from 1 to {LIMIT}",
+    "How many items the page has at most.",
+    lowest=1,
+    highest=LIMIT,
+    default=ledger.PAGE,
+)
+AFTER: Final = Parameter("after", "the `after` of an earlier page", "Ask for the page behind the one that gave this.")
+PAGED: Final = (AFTER, LIMIT_OF_PAGE)
+CONTEXT: Final = Parameter(
+    "context",
+    f"a whole number from 0 to {MOST_CONTEXT}",
+    "Lines around each difference.",
+    highest=MOST_CONTEXT,
+    default=3,
+)
 
 
-def place(asked: Parameters) -> Place:
-    """The workflow that is asked about. Raises Problem 400."""
-    lineage_id = asked.text("workflowId")
-    try:
-        found = None if lineage_id is None else UUID(lineage_id)
-    except ValueError:
-        _refuse("The parameter workflowId must be the `status.workflowId` of a Workflow, a UUID.")
-    return Place(
-        _matching(asked.must("namespace"), DNS_LABEL, 63, "namespace", "the name of a namespace"),
-        _matching(asked.must("workflow"), DNS_SUBDOMAIN, 253, "workflow", "the name of a Workflow"),
-        found,
+def version(name: str, description: str, *, required: bool = False) -> Parameter:
+    """A parameter that names a version."""
+    return Parameter(
+        name,
+        "the name of a version: a number (3, v3), a tag (or tag:TAG), the beginning of a hash (8 digits or more), active, "
+        "desired, latest or previous",
+        description,
+        _REFERENCE.pattern,
+        72,
+        required=required,
     )
 
 
-def reference(text: str, name: str) -> str:
-    """How a version is named, if it can be one. Raises Problem 400."""
-    if not _REFERENCE.fullmatch(text):
-        _refuse(
-            f"{name} must name a version: a number (3, v3), a tag (or tag:TAG), the beginning of a hash (8 digits or more), "
-            "active, desired, latest or previous."
-        )
-    return text
+def place(asked: Given) -> Place:
+    """The workflow that is asked about."""
+    lineage_id = asked.text("workflowId") if asked.has("workflowId") else None
+    return Place(asked.must("namespace"), asked.must("workflow"), None if lineage_id is None else UUID(lineage_id))
 
 
 def resolved(lineage: Lineage, text: str, workflow_name: object) -> Revision:
@@ -146,7 +134,7 @@ def _named(lineage: Lineage, text: str) -> Revision | None:
         return None
     hashes = {each.content_hash for each in lineage.revisions if each.content_hash.startswith(text)}
     if len(hashes) > 1:
-        _refuse(f'"{text}" is the beginning of {len(hashes)} hashes; give more digits.')
+        refuse(f'"{text}" is the beginning of {len(hashes)} hashes; give more digits.')
     return _found(history.resolve(lineage, Reference(content_hash=hashes.pop()))) if hashes else None
 
 
@@ -176,56 +164,75 @@ class Draft:
 async def draft(request: Request) -> Draft:
     """The body of a request. Raises Problem: 400, 408, 413, 415."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and media_type not in _YAML:
+    if media_type != "application/json" and media_type not in YAML:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "BodyInvalid",
             "Send the draft as application/json or application/yaml, and say which in the header Content-Type.",
         )
     try:
-        text = (await _body(request)).decode()
+        hint = f"; a definition may have {workflow.MAX_BYTES // 1024} KiB"
+        text = (await body(request, "The draft", hint)).decode()
     except UnicodeDecodeError:
         raise problems.bad("BodyInvalid", "The draft is no UTF-8.") from None
     return Draft(text, media_type == "application/json")
 
 
-async def _body(request: Request) -> bytes:
-    """The whole body. Not more of it is read than is taken."""
+async def body(request: Request, what: str, hint: str = "") -> bytes:
+    """The whole body, which is ``what``. Not more of it is read than is taken. Raises Problem: 400, 408, 413."""
     told = request.headers.get("content-length", "0")
-    if told.isdigit() and len(told) < 20 and int(told) > LARGEST_BODY:
-        raise _too_large()
+    if told.isdigit() and (len(told) > 19 or int(told) > LARGEST_BODY):
+        raise _too_large(what, hint)
     pieces = bytearray()
     try:
         async with asyncio.timeout(PATIENCE_S):
             async for piece in request.stream():
                 pieces += piece
                 if len(pieces) > LARGEST_BODY:
-                    raise _too_large()
+                    raise _too_large(what, hint)
     except TimeoutError:
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "BodyInvalid", "The draft did not arrive in time.") from None
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "BodyInvalid", f"{what} did not arrive in time.") from None
     except ClientDisconnect:
-        raise problems.bad("BodyInvalid", "The draft did not arrive.") from None
+        raise problems.bad("BodyInvalid", f"{what} did not arrive.") from None
     return bytes(pieces)
 
 
-def _too_large() -> Problem:
-    detail = (
-        f"The draft is longer than {LARGEST_BODY // 1024} KiB; a definition may have {workflow.MAX_BYTES // 1024} KiB."
-    )
+async def document(request: Request, what: str) -> Any:
+    """The body as JSON. Raises Problem: 400, 408, 413, 415."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "BodyInvalid",
+            f"Send {what[0].lower()}{what[1:]} as {JSON}, and say so in the header Content-Type.",
+        )
+    raw = await body(request, what)
+    try:
+        return await asyncio.to_thread(_json, raw.decode(), what)
+    except UnicodeDecodeError:
+        raise problems.bad("BodyInvalid", f"{what} is no UTF-8.") from None
+
+
+def _too_large(what: str, hint: str) -> Problem:
+    detail = f"{what} is longer than {LARGEST_BODY // 1024} KiB{hint}."
     # What is left of the body is not read, so the connection can serve no other request.
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BodyTooLarge", detail, {"Connection": "close"})
 
 
-def _judged_json(text: str) -> Judgement:
+def _json(text: str, what: str) -> Any:
     try:
-        document = json.loads(text, object_pairs_hook=_distinct, parse_constant=_not_json)
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_not_json)
     except RecursionError:
-        raise problems.bad("BodyInvalid", "The draft is nested too deep.") from None
+        raise problems.bad("BodyInvalid", f"{what} is nested too deep.") from None
     except ValueError as error:
         where = (
             f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else f": {error}"
         )
-        raise problems.bad("BodyInvalid", f"The draft is no JSON{where}.") from None
+        raise problems.bad("BodyInvalid", f"{what} is no JSON{where}.") from None
+
+
+def _judged_json(text: str) -> Judgement:
+    document = _json(text, "The draft")
     if (definition := _of_manifest(document)) is not None:
         return workflow.judge(definition)
     inner, _, found = workflow.unwrap(document)
@@ -262,18 +269,3 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of JSON")
-
-
-def _matching(text: str, pattern: str, longest: int, name: str, what: str) -> str:
-    if len(text) > longest or not re.fullmatch(pattern[1:-1], text):
-        _refuse(f"The parameter {name} must be {what}.")
-    return text
-
-
-def _refuse(detail: str) -> NoReturn:
-    raise problems.bad("ParameterInvalid", detail)
-
-
-def _shown(text: str) -> str:
-    """A name that somebody has made up, harmless and short."""
-    return json.dumps(text[:40])

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from keep_operator.console import answers, asked, problems, room
 from keep_operator.console.answers import Json
-from keep_operator.console.asked import MOST_CONTEXT, PLACE, Draft, Place
+from keep_operator.console.asked import Draft, Place
 from keep_operator.console.room import Room
 from keep_operator.domain import difference, revision
 from keep_operator.domain.grammar.faults import Fault
@@ -24,9 +24,9 @@ _TOLD: Final = 100
 
 async def of_versions(here: Room, request: Request) -> Response:
     """From the version ``before`` to the version ``after``."""
-    given = room.parameters(request, *PLACE, "before", "after", "context")
-    where, context = asked.place(given), given.number("context", 3, 0, MOST_CONTEXT)
-    names = [asked.reference(given.must(side), f"The parameter {side}") for side in ("before", "after")]
+    given = room.parameters(request)
+    where, context = asked.place(given), given.number("context")
+    names = [given.must(side) for side in ("before", "after")]
     await here.admit_to(request, where, WORKFLOW_REVISIONS)
     async with here.look() as conn:
         lineage = await workflows.find(conn, (await here.line(conn, where)).id)
@@ -43,9 +43,9 @@ async def of_versions(here: Room, request: Request) -> Response:
 
 async def of_draft(here: Room, request: Request) -> Response:
     """From the version ``before`` (the active one, if none is named) to the definition in the body."""
-    given = room.parameters(request, *PLACE, "before", "context")
-    where, context = asked.place(given), given.number("context", 3, 0, MOST_CONTEXT)
-    name = asked.reference(given.text("before") or "active", "The parameter before")
+    given = room.parameters(request)
+    where, context = asked.place(given), given.number("context")
+    name = given.text("before") or "active"
     await here.admit_to(request, where, WORKFLOW_REVISIONS)
     body = await asked.draft(request)
     async with here.comparing:

@@ -5,7 +5,7 @@ Each page is two statements: which line of versions is meant, and as many rows o
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,26 +13,25 @@ from starlette.responses import Response
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import answers, asked, problems, room
 from keep_operator.console.answers import Json
-from keep_operator.console.asked import PLACE, Parameters
+from keep_operator.console.described import Given
 from keep_operator.console.room import Room
 from keep_operator.resources.kinds import TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Resource
 from keep_operator.store import history, ledger, revisions, tenants, workflows
 from keep_operator.store.history import NotAPage, Page
 
 Item = TypeVar("Item")
-_PAGED: Final = ("after", "limit")
 
 
 async def of_revisions(here: Room, request: Request) -> Response:
     """The versions of a workflow without their definitions, archived ones too."""
-    given = room.parameters(request, *PLACE, *_PAGED)
+    given = room.parameters(request)
     return await _of_workflow(here, request, given, WORKFLOW_REVISIONS, history.revisions, answers.revision)
 
 
 async def of_revision(here: Room, request: Request) -> Response:
     """One version with its definition."""
-    where = asked.place(room.parameters(request, *PLACE))
-    text = asked.reference(request.path_params["revision"], "The last part of the path")
+    where = asked.place(room.parameters(request))
+    text = request.path_params["revision"]
     await here.admit_to(request, where, WORKFLOW_REVISIONS)
     async with here.look() as conn:
         lineage = await workflows.find(conn, (await here.line(conn, where)).id)
@@ -45,20 +44,18 @@ async def of_revision(here: Room, request: Request) -> Response:
 
 async def of_workflow(here: Room, request: Request) -> Response:
     """Everything that was done to a workflow; with ``only=deployments`` what was made active, as in `status.history`."""
-    given = room.parameters(request, *PLACE, *_PAGED, "only")
+    given = room.parameters(request)
     match given.text("only"):
         case None:
             return await _of_workflow(here, request, given, WORKFLOWS, history.timeline, ledger.told)
-        case "deployments":
-            return await _of_workflow(here, request, given, WORKFLOWS, history.deployments, answers.deployment)
         case _:
-            raise problems.bad("ParameterInvalid", "The parameter `only` knows one value: deployments.")
+            return await _of_workflow(here, request, given, WORKFLOWS, history.deployments, answers.deployment)
 
 
 async def of_tenant(here: Room, request: Request) -> Response:
     """Everything that was done to a tenant and all that belongs to it."""
-    given = room.parameters(request, "tenant", *_PAGED)
-    tenant_id, after, limit = given.tenant(), given.text("after"), given.limit()
+    given = room.parameters(request)
+    tenant_id, after, limit = given.must("tenant"), given.text("after"), given.number("limit")
     async with here.look() as conn:
         record = await tenants.find(conn, tenant_id)
     owner = None if record is None or record.owner is None else record.owner
@@ -74,27 +71,28 @@ async def of_tenant(here: Room, request: Request) -> Response:
             "ledger.",
         )
     async with here.look() as conn:
-        found = await _page(history.entries_of_tenant(conn, tenant_id, after=after, limit=limit))
+        found = await page(history.entries_of_tenant(conn, tenant_id, after=after, limit=limit))
     return answers.answer(request, answers.page(found, ledger.told))
 
 
 async def _of_workflow(
     here: Room,
     request: Request,
-    given: Parameters,
+    given: Given,
     resource: Resource,
     read: Callable[..., Awaitable[Page[Item]]],
     tell: Callable[[Item], Json],
 ) -> Response:
-    where, after, limit = asked.place(given), given.text("after"), given.limit()
+    where, after, limit = asked.place(given), given.text("after"), given.number("limit")
     await here.admit_to(request, where, resource)
     async with here.look() as conn:
         line = await here.line(conn, where)
-        found = await _page(read(conn, line.id, after=after, limit=limit))
+        found = await page(read(conn, line.id, after=after, limit=limit))
     return answers.answer(request, {"workflowId": str(line.id), **answers.page(found, tell)})
 
 
-async def _page(asking: Awaitable[Page[Item]]) -> Page[Item]:
+async def page(asking: Awaitable[Page[Item]]) -> Page[Item]:
+    """The page that is asked for. Raises Problem 400 where its cursor is none."""
     try:
         return await asking
     except NotAPage:

@@ -28,7 +28,7 @@ _WORKFLOW: Final = f"{GROUP}/workflow"
 
 async def of_workflow(here: Room, request: Request) -> Response:
     """What the operator would archive, judged by the same rule on the same facts."""
-    where = asked.place(room.parameters(request, "namespace", "workflow"))
+    where = asked.place(room.parameters(request))
     await here.admit_to(request, where, WORKFLOWS)
     found = await _get(here, WORKFLOWS, where.namespace, where.name)
     if found is None:

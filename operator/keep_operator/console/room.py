@@ -13,8 +13,10 @@ from starlette.requests import Request
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import problems
-from keep_operator.console.asked import Parameters, Place
+from keep_operator.console.asked import Place
+from keep_operator.console.described import Given
 from keep_operator.console.doorkeeper import Doorkeeper
+from keep_operator.console.ingest import Ingest
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.kinds import Resource
 from keep_operator.store import engine as database
@@ -38,6 +40,7 @@ class Room:
     cluster_id: str
     doorkeeper: Doorkeeper
     now: Callable[[], datetime]
+    ingest: Ingest
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARED_AT_ONCE))
 
     async def admit(self, request: Request, right: Right, told: str = "") -> None:
@@ -85,10 +88,10 @@ def no_line(where: Place) -> problems.Problem:
     )
 
 
-def parameters(request: Request, *known: str) -> Parameters:
+def parameters(request: Request) -> Given:
     """The query, noted for the access log as far as it names objects."""
-    asked = Parameters(request, known)
+    asked = Given(request, request.state.endpoint)
     for name in ("namespace", "workflow", "tenant"):
-        if (text := asked.text(name)) is not None:
+        if asked.has(name) and (text := asked.text(name)) is not None:
             request.state.told[name] = text[:253]
     return asked

@@ -45,6 +45,7 @@ DONE: Final = {
     "Correct": "DriftCorrected",
     "Adopt": "Adopted",
     "HandOver": "HandedOver",
+    "SetTokens": "Updated",
     "Archive": "Archived",
 }
 # Actions that write no row.
@@ -67,6 +68,7 @@ SPEC_FAULTS: Final = frozenset(
         "ParseError",
         "SchemaError",
         "UnknownAction",
+        "ActionNotSupported",
         "ProviderTypeMismatch",
     }
 )

@@ -30,6 +30,9 @@ _CONCLUDED: Final = {
     "NoDefaultTenant": "spec.tenantRef is not set and the operator has no default tenant. Set spec.tenantRef.name.",
     "Resolved": "All Secrets and keys were found. Nothing to do.",
     "SecretNotFound": "A Secret that the spec names is missing or may not be read. Create it in the same namespace; the message names it.",
+    "SecretUnreadable": "A Secret with a token cannot be read just now; it is tried again, and what it was goes on working. See the "
+    "operator's log, and `keep-operator doctor`.",
+    "TokenInvalid": "What a Secret has in the place of a token cannot be one. Put 16 to 4096 letters, digits or any of . _ ~ + / - there.",
     "SecretKeyNotFound": "A Secret exists without the key that the spec names. Add the key, or correct the spec.",
     "InSync": "The record says what the spec says. Nothing to do.",
     "Created": "The record was made and says what the spec says. Nothing to do.",
@@ -76,6 +79,8 @@ _CONCLUDED: Final = {
     "[the grammar](grammar.md).",
     "UnknownAction": "A step calls something that its provider cannot do. What is active stays active. Correct the step that the "
     "message names.",
+    "ActionNotSupported": "A step needs what the built-in runtime cannot do. What is active stays active. Correct the step that the "
+    "message names; [what is supported](actions.md).",
     "TooLarge": "The definition has more than 200 KiB. Split the workflow.",
     "ProviderTypeMismatch": "A step takes a Provider for another type than it has. Correct the step's `type`, or name another Provider.",
     "InvalidRevision": "The desired or pinned revision is not valid, so it is not active. Correct the definition, or the pin.",
@@ -108,7 +113,6 @@ _CONCLUDED: Final = {
     "Running": "A worker runs it. Nothing; `spec.cancel: true` ends it.",
     "Completed": "The run has come to its end. Nothing.",
     "StepFailed": "A step of the run failed. See its message, and the record; mend the workflow or what the step calls.",
-    "ActionNotSupported": "A step asks for what this runtime cannot do. Correct the step that the message names.",
     "TimedOut": "The run took longer than its timeout. See which step did; give it more time with `spec.timeout`.",
     "Cancelled": "Somebody ended the run, or the Workflow went. Nothing; make another run.",
     "WorkerLost": "The worker that ran it died, and what it was at must not be done twice, or was tried too often. See whether the "

@@ -9,9 +9,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from keep_operator.domain import conditions, ownership, planning
@@ -28,6 +31,44 @@ FINALIZER: Final = f"{GROUP}/tenant"
 LIVING: Final = ("Synced",)
 # A Tenant about to go does not count how many of its objects are still Ready.
 COUNTS_LATER: Final = timedelta(seconds=30)
+# One of the parts of a host name, as resolvers take it.
+_LABEL: Final = re.compile("[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
+# A condition of its own, which `Ready` does not sum up.
+TOKENS_RESOLVED: Final = "TokensResolved"
+# When Secrets that could not be read are asked for again: no watch would tell.
+TOKENS_AGAIN: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a machine that posts events, as it is stored; ``name`` is where it stands: namespace/Secret/key."""
+
+    name: str
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What became of the Secrets with tokens. ``accepted`` are the tokens as they shall be stored.
+
+    The others by their names: whose Secret (or key) is missing, which cannot be a token, and which could not be read just
+    now; of those what is stored stays in ``accepted``.
+    """
+
+    accepted: tuple[Token, ...] = ()
+    without_secret: tuple[str, ...] = ()
+    without_key: tuple[str, ...] = ()
+    out_of_reach: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether the spec names one at all."""
+        return any(
+            (self.accepted, self.without_secret, self.without_key, self.out_of_reach, self.unusable, self.unread)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +77,7 @@ class Record:
 
     ``delete_when_empty``: its Tenant is gone with ``deletionPolicy: Delete``; the row goes with the last
     provider row that still points to it (A-GC-8). ``checksum`` is the one that was written with the row, None in a row
-    that is older than checksums.
+    that is older than checksums. ``settings`` is what runners need of the spec (see `settings`).
     """
 
     id: str
@@ -45,6 +86,8 @@ class Record:
     delete_when_empty: bool = False
     deletion_policy: DeletionPolicy = "Orphan"
     checksum: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    tokens: tuple[Token, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -55,9 +98,18 @@ class Record:
 def checksum(record: Record, display_name: str | None) -> str:
     """What is stored beside all that the operator wrote (see `domain.provider.checksum`).
 
-    ``display_name`` is None where the spec leaves it to others.
+    ``display_name`` is None where the spec leaves it to others. Without settings it is as it was before there were any.
     """
-    return hashlib.sha256(json.dumps([record.id, display_name, record.deletion_policy]).encode()).hexdigest()
+    content: list[Any] = [record.id, display_name, record.deletion_policy]
+    if record.settings:
+        content.append(record.settings)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def settings(spec: TenantSpec) -> dict[str, Any]:
+    """What runners need of a spec, as it is stored; empty where it says nothing."""
+    allow = () if spec.egress is None else spec.egress.allow
+    return {"egress": {"allow": sorted(allow)}} if allow else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +128,7 @@ class Observed:
     letter case only. ``providers`` and ``workflows`` are what depends on it. ``rivals`` are the other live Tenants with the
     same effective id; ``counts_due_in`` is the time until the counts may be written again (at most every 30 s, so that a
     thousand new Providers are not a thousand writes). ``to_give_up``: dependents without an owner reference still have
-    their records. ``done`` names the last action of this very reconcile.
+    their records. ``tokens`` is what became of the Secrets that the spec names. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[TenantSpec]
@@ -91,6 +143,7 @@ class Observed:
     holder_state: HolderState | None = None
     rivals: tuple[Claim, ...] = ()
     to_give_up: bool = False
+    tokens: Tokens = Tokens()
     done: str | None = None
 
 
@@ -108,6 +161,7 @@ class Update:
     record: Record
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +171,7 @@ class Correct:
     record: Record
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +190,7 @@ class Adopt:
     to: Owner
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +207,15 @@ class Orphan:
     record: Record
 
 
-Action: TypeAlias = Insert | Update | Correct | HandOver | Adopt | Delete | Orphan
+@dataclass(frozen=True, slots=True)
+class SetTokens:
+    """Events shall be taken with these tokens, and with no others."""
+
+    record: Record
+    tokens: tuple[Token, ...]
+
+
+Action: TypeAlias = Insert | Update | Correct | HandOver | Adopt | Delete | Orphan | SetTokens
 
 
 def declared_id(obj: Object[TenantSpec]) -> str:
@@ -226,6 +290,14 @@ def refusal(seen: Observed) -> Finding | None:
             "ImmutableFieldChanged",
             f'The tenant id is "{recorded}" and stays in force; spec.tenantId now says "{declared}". Set it back, or make a new Tenant.',
         )
+    for entry in settings(spec).get("egress", {}).get("allow", ()):
+        if not _reachable(entry):
+            return conditions.false(
+                "Synced",
+                "SpecRefused",
+                f'spec.egress.allow: "{entry}" is neither a network, such as 10.1.0.0/16, nor a host name, such as '
+                "hooks.example.com or *.example.com. Correct it.",
+            )
     runtime = spec.runtime or seen.runtime
     if spec.keep is not None and runtime != "keep":
         return conditions.false(
@@ -238,6 +310,16 @@ def refusal(seen: Observed) -> Finding | None:
             f'spec.runtime "{runtime}" is not supported by this version of the operator. Use builtin.',
         )
     return None
+
+
+def _reachable(entry: str) -> bool:
+    """Whether it is a network, or a name of a host that is not meant as one."""
+    try:
+        ip_network(entry, strict=False)
+    except ValueError:
+        labels = entry.removeprefix("*.").rstrip(".").split(".")
+        return all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
+    return True
 
 
 def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:
@@ -260,31 +342,87 @@ def _plan_active(seen: Observed, spec: TenantSpec, now: datetime) -> Plan[Action
     if blocked is not None:
         return _report(seen, blocked, now=now)
     me = Owner(seen.cluster_id, "", obj.key.name, obj.uid)
+    declared = (spec.display_name, spec.deletion_policy, settings(spec))
     record = seen.record
     if record is None:
         tenant_id = declared_id(obj)
-        made = Record(tenant_id, spec.display_name or tenant_id, me, deletion_policy=spec.deletion_policy)
+        made = Record(
+            tenant_id,
+            spec.display_name or tenant_id,
+            me,
+            deletion_policy=spec.deletion_policy,
+            settings=settings(spec),
+        )
         return Plan(actions=(Insert(replace(made, checksum=checksum(made, spec.display_name))),))
     if record.owner != me:
         if record.owner is not None and record.owner.cluster_id == seen.cluster_id:
             return Plan(actions=(HandOver(record, me),), wakes=(Key("Tenant", "", record.owner.name),))
-        return Plan(actions=(Adopt(record, me, spec.display_name, spec.deletion_policy),))
-    differs = differences(record, spec.display_name, spec.deletion_policy)
+        return Plan(actions=(Adopt(record, me, *declared),))
+    differs = differences(record, *declared)
     if not record.intact and spec.drift_policy == "Report":
         return _report(seen, _drifted(record, differs), now=now)
     if not record.intact:
-        return Plan(actions=(Correct(record, spec.display_name, spec.deletion_policy),))
+        return Plan(actions=(Correct(record, *declared),))
     if differs or record.checksum is None:
-        return Plan(actions=(Update(record, spec.display_name, spec.deletion_policy),))
+        return Plan(actions=(Update(record, *declared),))
+    if set(record.tokens) != set(seen.tokens.accepted):
+        return Plan(actions=(SetTokens(record, seen.tokens.accepted),))
     fields: dict[str, Any] = {"tenantId": record.id, "runtime": spec.runtime or seen.runtime}
     synced = planning.synced(obj, seen.done, f'Tenant id "{record.id}"')
-    return _report(seen, synced, fields=fields, now=now)
+    told = (_judge_tokens(seen.tokens),) if seen.tokens.any else ()
+    report = _report(seen, synced, abnormal=told, fields=fields, now=now)
+    if seen.tokens.unread:
+        return replace(report, wake_in=min(TOKENS_AGAIN, report.wake_in or TOKENS_AGAIN))
+    return report
 
 
-def differences(record: Record, display_name: str | None, deletion_policy: DeletionPolicy) -> list[str]:
+def _judge_tokens(tokens: Tokens) -> Finding:
+    """Whether all tokens are accepted. It is no part of `Ready`: the tenant serves without them (docs/tenant.md)."""
+    if tokens.unread:
+        return conditions.unknown(
+            TOKENS_RESOLVED,
+            "SecretUnreadable",
+            f"Cannot be read just now, so what it was stays: {_list(tokens.unread)}",
+        )
+    if tokens.out_of_reach:
+        return conditions.unknown(
+            TOKENS_RESOLVED,
+            "SecretNotFound",
+            f"The operator may not read Secrets there: {_list(tokens.out_of_reach)}. Add the namespace to "
+            "KEEP_OPERATOR_SECRET_NAMESPACES.",
+        )
+    if tokens.without_secret:
+        return conditions.unknown(
+            TOKENS_RESOLVED, "SecretNotFound", f"Waiting for the Secret of {_list(tokens.without_secret)}"
+        )
+    if tokens.without_key:
+        return conditions.unknown(TOKENS_RESOLVED, "SecretKeyNotFound", f"Waiting for {_list(tokens.without_key)}")
+    if tokens.unusable:
+        return conditions.false(
+            TOKENS_RESOLVED,
+            "TokenInvalid",
+            f"Not a token: {_list(tokens.unusable)}. Put 16 to 4096 letters, digits or any of . _ ~ + / - there.",
+        )
+    count = len(tokens.accepted)
+    return conditions.true(TOKENS_RESOLVED, "Resolved", f"{count} token{'' if count == 1 else 's'} accepted")
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(sorted(names))
+
+
+def differences(
+    record: Record,
+    display_name: str | None,
+    deletion_policy: DeletionPolicy,
+    declared: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
     """The names of the fields in which a row differs from what is declared, as they stand in the spec; sorted."""
     renamed = display_name not in (None, record.display_name)
-    return ["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed
+    others = [
+        name for name in declared.keys() | record.settings.keys() if declared.get(name) != record.settings.get(name)
+    ]
+    return sorted(["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed + others)
 
 
 def _drifted(record: Record, fields: list[str]) -> Finding:
@@ -368,6 +506,8 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
         if heir is not None and heir.ready_to_own:
             to = Owner(seen.cluster_id, "", heir.key.name, heir.uid)
             return Plan(actions=(HandOver(record, to),), wakes=(heir.key,))
+        if record.tokens:
+            return Plan(actions=(SetTokens(record, ()),))
         orphans = isinstance(obj.spec, Invalid) or obj.spec.deletion_policy == "Orphan"
         return Plan(actions=(Orphan(record) if orphans else Delete(record),))
     kept = tuple(name for name in obj.finalizers if name != FINALIZER)
@@ -388,14 +528,14 @@ def _counts(seen: Observed) -> dict[str, Any]:
     held for, since its message names it.
     """
     found = {}
-    for field, dependents in (("providers", seen.providers), ("workflows", seen.workflows)):
+    for name, dependents in (("providers", seen.providers), ("workflows", seen.workflows)):
         counted = {"total": dependents.total, "ready": dependents.ready}
-        written = seen.object.status.get(field)
+        written = seen.object.status.get(name)
         total = (written or {}).get("total", 0)
         held_first = seen.object.deleting and seen.object.condition("Deleting") is None
         due = not seen.counts_due_in or held_first or bool(total) != bool(dependents.total)
         if due or written == counted:
-            found[field] = counted
+            found[name] = counted
     return found
 
 

@@ -32,6 +32,7 @@ from keep_operator.domain import (
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.grammar.faults import Reason
 from keep_operator.domain.history import Author, Cause, Lineage, Reference, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
@@ -337,7 +338,7 @@ def _plan_revisions(
     found: tuple[Finding, ...]
     if isinstance(seen.wanted, Desired):
         wanted, content_hash = seen.wanted, seen.wanted.hash_in(own)
-        if release.desired_revision(own, content_hash) is None:
+        if release.desired_revision(own, content_hash) is None or _can_now(own, wanted):
             made = _next_revision(seen, spec, own, wanted, now)
             rows.append(InsertRevision(own, made, wanted.content))
             own = replace(own, latest_number=made.number, revisions=(*own.revisions, made))
@@ -420,6 +421,12 @@ def _waiting(choice: Choice, own: Lineage, providers: Finding) -> Choice:
     return replace(choice, number=own.active_number, deployed=deployed)
 
 
+def _can_now(own: Lineage, wanted: Desired) -> bool:
+    """Whether the runtime has learnt what the newest revision needs, which was judged when it was made, and for good."""
+    flaw = None if own.latest is None else own.latest.flaw
+    return flaw is not None and flaw.reason == str(Reason.ACTION_NOT_SUPPORTED) and wanted.flaw is None
+
+
 def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Desired, now: datetime) -> Revision:
     """The revision that the desired definition is. Tags that another revision has stay there (A-TAG-1)."""
     content_hash = wanted.hash_in(own)
@@ -449,11 +456,13 @@ def _declared(spec: WorkflowSpec, name: str, wanted: Wanted | None, known: Linea
     disabled = known is not None and bool(known.settings.get("disabled"))
     if isinstance(wanted, Desired):
         presentation, disabled = wanted.presentation, wanted.disabled
-    settings = {
+    settings: dict[str, Any] = {
         "run": spec.run.model_dump(mode="json", by_alias=True, exclude_none=True),
         "presentation": dict(presentation),
         "disabled": disabled,
     }
+    if (max_age := spec.run_history.max_age) is not None:
+        settings["runHistory"] = {"maxAgeSeconds": int(max_age.total_seconds())}
     return Declared(name, spec.deletion_policy, spec.suspend or disabled, settings)
 
 

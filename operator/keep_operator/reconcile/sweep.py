@@ -5,6 +5,7 @@ list, and once in a while, what we know is compared with a list of our own::
 
     cache ── not in the list, and not newer than it ──► taken for deleted: its dependants are woken
     rows  ── owner not in the list, twice in a row  ──► collected by the row's own deletion policy (A-GC-4)
+    alerts ── not heard of for their retention      ──► forgotten
 
 Rows are compared by the leader only, and only with lists that are complete. None is collected while some object asks for
 it, nor while the database is seen to be behind the cluster (A-REV-13).
@@ -16,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -39,7 +40,7 @@ from keep_operator.resources.kinds import (
 )
 from keep_operator.resources.objects import Object
 from keep_operator.resources.shapes import Invalid
-from keep_operator.store import providers, tenants, workflows
+from keep_operator.store import alerts, providers, tenants, workflows
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 SETTLE: Final = timedelta(seconds=2)
 # The kinds whose objects have a row of their own.
 _RECORDED: Final = (TENANTS, PROVIDERS, WORKFLOWS)
+# Batches of expired alerts that one sweep removes at most.
+BATCHES: Final = 200
 # Why a row went though nobody deleted its object here, as the ledger says.
 OBJECT_GONE: Final = "ObjectGone"
 
@@ -118,6 +121,7 @@ class Sweep:
                 await self._compare(resource, namespace, found)
         if self._leads():
             await self._collect(found)
+            await self._forget_alerts()
         return found
 
     async def _compare(self, resource: Resource, namespace: str | None, found: Found) -> None:
@@ -167,6 +171,17 @@ class Sweep:
             if not self._wanted(lost, known) and await self._gone(lost):
                 await self._collect_one(lost)
                 found.collected += 1
+
+    async def _forget_alerts(self) -> None:
+        """Remove alerts whose time is over, a batch at a time; what is left is the next sweep's (A-EVT-3)."""
+        now = datetime.now(UTC)
+        async with self._database.look() as conn:
+            due = await alerts.expired(conn, now)
+        for _ in range(BATCHES if due else 0):
+            async with self._database.transaction() as conn:
+                removed = await alerts.expire(conn, now)
+            if removed < alerts.BATCH:
+                return
 
     async def _definition(self, resource: Resource) -> str:
         """The uid of the kind's definition: it tells whether the lists of two sweeps speak of the same thing."""

@@ -10,9 +10,10 @@ from keep_operator.domain import tenancy, tenant
 from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.tenancy import OwnerReferences
-from keep_operator.domain.tenant import Action, Dependents, Observed, Record
+from keep_operator.domain.tenant import Action, Dependents, Observed, Record, Tokens
 from keep_operator.reconcile import owners
 from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.tokens import TokenReader
 from keep_operator.reconcile.world import COUNTED, COUNTS_EVERY_S, World
 from keep_operator.resources import tenant as reader
 from keep_operator.resources.kinds import API_VERSION, FIELD_MANAGER, GROUP, PROVIDERS, TENANTS, WORKFLOWS, Key
@@ -32,12 +33,13 @@ class Tenants:
     living: Final = tenant.LIVING
     finalizer: Final = tenant.FINALIZER
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads, and the settings that hold for all
         self,
         *,
         world: World,
         cluster: Cluster,
         database: Database,
+        tokens: TokenReader,
         runtime: str,
         resync: timedelta,
         owner_references: OwnerReferences = "ExceptArgoCD",
@@ -47,6 +49,7 @@ class Tenants:
         self._cluster = cluster
         self._database = database
         self._cluster_id = database.cluster_id
+        self._tokens = tokens
         self._runtime = runtime
         self._resync = resync
         self._owner_references = owner_references
@@ -61,6 +64,8 @@ class Tenants:
         record, collides_with = own or holder, None
         if holder is not None and holder.id != tenant_id:
             record, collides_with = own, holder.id
+        mine = record is not None and record.owner is not None and record.owner.uid == obj.uid
+        found = await self._tokens.resolve(obj, record.tokens) if record is not None and mine else Tokens()
         return Observed(
             object=obj,
             cluster_id=self._cluster_id,
@@ -77,6 +82,7 @@ class Tenants:
                 for other in self._world.cache.find("tenant-id", tenant_id)
                 if other.key != obj.key and not other.deleting
             ),
+            tokens=found,
             to_give_up=tenant.leaving(obj) and any(map(self._has_to_give_up, self._world.dependents(obj))),
         )
 
@@ -90,26 +96,36 @@ class Tenants:
             match action:
                 case tenant.Insert(record):
                     await tenants.insert(conn, record, actor=FIELD_MANAGER)
-                case tenant.Update(record, display_name, policy) | tenant.Correct(record, display_name, policy):
+                case tenant.Update(record, name, policy, settings) | tenant.Correct(record, name, policy, settings):
                     assert record.owner is not None
                     await tenants.update(
                         conn,
                         record.id,
                         record.owner,
-                        display_name=display_name,
+                        display_name=name,
                         deletion_policy=policy,
+                        settings=settings,
                         actor=FIELD_MANAGER,
                     )
                 case tenant.HandOver(record, to):
                     assert record.owner is not None
                     await tenants.hand_over(conn, record.id, record.owner, to, actor=FIELD_MANAGER)
-                case tenant.Adopt(record, to, display_name, policy):
+                case tenant.Adopt(record, to, name, policy, settings):
                     await tenants.adopt(
-                        conn, record, to, display_name=display_name, deletion_policy=policy, actor=FIELD_MANAGER
+                        conn,
+                        record,
+                        to,
+                        display_name=name,
+                        deletion_policy=policy,
+                        settings=settings,
+                        actor=FIELD_MANAGER,
                     )
                 case tenant.Delete(record):
                     assert record.owner is not None
                     await tenants.delete(conn, record.id, record.owner, actor=FIELD_MANAGER)
+                case tenant.SetTokens(record, new):
+                    assert record.owner is not None
+                    await tenants.set_tokens(conn, record.id, record.owner, new, actor=FIELD_MANAGER)
                 case tenant.Orphan(record):
                     assert record.owner is not None
                     await tenants.orphan(conn, record.id, record.owner, actor=FIELD_MANAGER)

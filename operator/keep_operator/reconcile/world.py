@@ -12,7 +12,7 @@ dependants exactly once. Nothing here waits for anything:
     Workflow   came, went, changed its claim or record   ->  those that claim the same name
     both       came, went, became ready                  ->  their Tenant (counts, deletion guard)
     Revision   came, went, changed, by other hands       ->  the Workflows that it names or that own it
-    Secret     came, went, changed                       ->  the Providers that name it
+    Secret     came, went, changed                       ->  the Providers and Tenants that name it
     Workflow   came, went, changed                       ->  the decisions about it that are not handled yet,
                                                              the runs of it that are not accepted yet
                keeps more or fewer runs                  ->  the runs of it that have ended
@@ -67,7 +67,7 @@ class World:
         self.cache = Cache(
             {
                 # Index values come from the object alone, so that an object is found again where it was listed.
-                "Tenant": {"tenant-id": lambda obj: (tenant.effective_id(obj),)},
+                "Tenant": {"tenant-id": lambda obj: (tenant.effective_id(obj),), "token": _tokens},
                 "Provider": {
                     "Provider of": _tenant_refs,
                     "claim": lambda obj: (provider.external_name(obj),),
@@ -180,8 +180,8 @@ class World:
 
     def secret_changed(self, namespace: str, name: str) -> None:
         """A Secret came, went or changed."""
-        for obj in self.cache.find("secret", (namespace, name)):
-            self.queue.add(obj.key)
+        for index in ("secret", "token"):
+            self._wake_all(self.cache.find(index, (namespace, name)))
 
     def config_map_changed(self, namespace: str, name: str) -> None:
         """A ConfigMap came, went or changed."""
@@ -328,6 +328,12 @@ def _secrets(obj: Object[ProviderSpec]) -> tuple[Hashable, ...]:
     if isinstance(obj.spec, Invalid):
         return ()
     return tuple({(obj.key.namespace, entry.value_from.secret_key_ref.name) for entry in obj.spec.secrets})
+
+
+def _tokens(obj: Object[TenantSpec]) -> tuple[Hashable, ...]:
+    if isinstance(obj.spec, Invalid):
+        return ()
+    return tuple({(each.secret_ref.namespace, each.secret_ref.name) for each in obj.spec.ingest_tokens})
 
 
 def _config_maps(obj: Object[WorkflowSpec]) -> tuple[Hashable, ...]:

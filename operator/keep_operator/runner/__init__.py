@@ -1,1 +1,1 @@
-"""Runs workflows: takes queued runs from the database and carries them out, without knowing Kubernetes."""
+"""Executes runs: loads what a run is bound to and nothing else, asks the program what is next, does it, writes it down."""

@@ -14,22 +14,24 @@ entry in the same statement. All run within `engine.transaction`; ``find`` and `
 `engine.look`. Ids are compared in lower case: two that differ in case only collide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSON
 
 from keep_operator.domain import tenant
 from keep_operator.domain.collection import Lost
 from keep_operator.domain.ownership import Owner
-from keep_operator.domain.tenant import Record
+from keep_operator.domain.tenant import Record, Token
 from keep_operator.resources.kinds import TENANTS, Key
 from keep_operator.resources.shapes import DeletionPolicy
-from keep_operator.store import ledger, ownership
+from keep_operator.store import documents, ledger, ownership, tokens
 from keep_operator.store.connection import Connection, Row, prepared
 from keep_operator.store.ledger import Action, Deed
-from keep_operator.store.tables import LEDGER, PROVIDER, TENANT, WORKFLOW
+from keep_operator.store.tables import INGEST_TOKEN, LEDGER, PROVIDER, TENANT, WORKFLOW
 
 _RECORD: Final = (
     TENANT.c.id,
@@ -41,6 +43,7 @@ _RECORD: Final = (
     TENANT.c.owner_uid,
     TENANT.c.deletion_policy,
     TENANT.c.checksum,
+    TENANT.c.settings,
 )
 
 _IS_OWN: Final = sa.and_(TENANT.c.owner_cluster == sa.bindparam("cluster"), TENANT.c.owner_uid == sa.bindparam("uid"))
@@ -54,19 +57,34 @@ _IN_USE: Final = sa.or_(
 
 _FIND: Final = prepared(sa.select(*_RECORD).where(_HAS_ID))
 _FIND_OWNED: Final = prepared(sa.select(*_RECORD).where(_IS_OWN))
-_OBSERVE: Final = prepared(sa.select(*_RECORD).where(sa.or_(_IS_OWN, _HAS_ID)))
+_SETTINGS: Final = prepared(sa.select(TENANT.c.settings).where(TENANT.c.id == sa.bindparam("tenant", type_=sa.Text)))
+_TOKENS: Final = (
+    sa.select(
+        sa.func.json_agg(
+            sa.func.json_build_array(
+                INGEST_TOKEN.c.name,
+                sa.func.encode(INGEST_TOKEN.c.salt, "hex"),
+                sa.func.encode(INGEST_TOKEN.c.digest, "hex"),
+            )
+        )
+    )
+    .where(INGEST_TOKEN.c.tenant_id == TENANT.c.id)
+    .scalar_subquery()
+    .label("tokens")
+)
+_OBSERVE: Final = prepared(sa.select(*_RECORD, _TOKENS).where(sa.or_(_IS_OWN, _HAS_ID)))
 
 
 async def observe(
     conn: Connection, owner_cluster: str, uid: str, tenant_id: str
 ) -> tuple[Record | None, Record | None]:
-    """The object's own record, and the record that holds the id: one statement.
+    """The object's own record, and the record that holds the id, with their tokens: one statement.
 
     Both are the same record when the object has the id it wants. A holder whose ``id`` is not ``tenant_id`` collides
     with it after lower-casing.
     """
     asked = {"cluster": owner_cluster, "uid": uid, "tenant": tenant_id}
-    records = [_record(row) for row in await conn.execute(_OBSERVE, asked)]
+    records = [_with_tokens(row) for row in await conn.execute(_OBSERVE, asked)]
     own = (each for each in records if each.owner and (each.owner.cluster_id, each.owner.uid) == (owner_cluster, uid))
     holder = (each for each in records if each.id.lower() == tenant_id.lower())
     return next(own, None), next(holder, None)
@@ -80,6 +98,15 @@ async def find(conn: Connection, tenant_id: str) -> Record | None:
 async def find_owned(conn: Connection, owner: Owner) -> Record | None:
     """The record whose marker has this owner's cluster and uid."""
     return _first(await conn.execute(_FIND_OWNED, {"cluster": owner.cluster_id, "uid": owner.uid}))
+
+
+async def egress(conn: Connection, tenant_id: str) -> tuple[str, ...]:
+    """What steps of the tenant may reach beyond what all may: networks and names, `spec.egress.allow`."""
+    settings = await conn.scalar(_SETTINGS, {"tenant": tenant_id})
+    match settings:
+        case {"egress": {"allow": [*entries]}}:
+            return tuple(each for each in entries if isinstance(each, str))
+    return ()
 
 
 async def everything(conn: Connection) -> list[Record]:
@@ -107,6 +134,7 @@ async def insert(conn: Connection, record: Record, *, actor: str) -> None:
             delete_when_empty=record.delete_when_empty,
             deletion_policy=record.deletion_policy,
             checksum=record.checksum,
+            settings=_stored(record),
             **ownership.marker(record.owner),
         )
         .returning(TENANT.c.id.label("tenant_id"))
@@ -125,6 +153,7 @@ async def update(
     *,
     display_name: str | None,
     deletion_policy: DeletionPolicy,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     actor: str,
 ) -> bool:
     """Makes the row say what is declared; False, and nothing written, when it does already.
@@ -137,13 +166,15 @@ async def update(
     if row is None:
         raise _conflict(tenant_id)
     before = _record(row)
-    after = _with(before, display_name, deletion_policy)
+    after = _with(before, display_name, deletion_policy, settings)
     if after == before:
         return False
-    fields = tenant.differences(before, display_name, deletion_policy) or ["checksum"]
+    fields = tenant.differences(before, display_name, deletion_policy, settings) or ["checksum"]
     details: dict[str, Any] = {"id": tenant_id, "fields": fields}
     if "displayName" in fields:
         details |= {"from": before.display_name, "to": after.display_name}
+    if "egress" in fields:
+        details["egress"] = {"from": before.settings.get("egress"), "to": after.settings.get("egress")}
     changed = _changing(tenant_id, owner, **_content(after))
     action = Action.UPDATED if before.intact else Action.DRIFT_CORRECTED
     await conn.execute(ledger.done(Deed(changed, action, details)), ledger.subject(_key(owner), owner.uid, actor))
@@ -169,6 +200,7 @@ async def adopt(
     *,
     display_name: str | None,
     deletion_policy: DeletionPolicy,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     actor: str,
 ) -> None:
     """Takes a record that is nobody's, or by force another's (A-AD-1); it no longer goes with its last provider.
@@ -176,7 +208,7 @@ async def adopt(
     ``display_name`` None leaves it. Ledger: Adopted, with what the row really held at that moment. Conflict when its
     owner is not ``before.owner`` any more.
     """
-    after = _with(before, display_name, deletion_policy)
+    after = _with(before, display_name, deletion_policy, settings)
     previous = _guarded(before.id, before.owner).with_for_update().cte("previous")
     adopted = (
         sa.update(TENANT)
@@ -244,6 +276,15 @@ async def delete(
     return bool(done.one().action == Action.DELETED)
 
 
+async def set_tokens(conn: Connection, tenant_id: str, owner: Owner, new: Sequence[Token], *, actor: str) -> None:
+    """Makes these the tokens that events are taken with. Ledger: Updated, with their names. Conflict when it is not the owner's."""
+    if (await conn.execute(_guarded(tenant_id, owner).with_for_update())).first() is None:
+        raise _conflict(tenant_id)
+    await tokens.put(conn, tenant_id, new)
+    details = {"id": tenant_id, "fields": ["ingestTokens"], "to": sorted(each.name for each in new)}
+    await ledger.append(conn, tenant_id, _key(owner), owner.uid, action=Action.UPDATED, actor=actor, details=details)
+
+
 def locked_of(owning: sa.Select[tuple[str]]) -> sa.CTE:
     """The tenant whose id the query finds, locked: of two records that go at the same moment one sees that it is the last."""
     return (
@@ -293,13 +334,22 @@ def _record(row: Row) -> Record:
         delete_when_empty=row.delete_when_empty,
         deletion_policy=row.deletion_policy,
         checksum=row.checksum,
+        # What is no object was not written by the operator.
+        settings=row.settings if isinstance(row.settings, dict) else {} if row.settings is None else {"": row.settings},
     )
 
 
-def _with(before: Record, display_name: str | None, deletion_policy: DeletionPolicy) -> Record:
+def _with_tokens(row: Row) -> Record:
+    found = tuple(Token(name, bytes.fromhex(salt), bytes.fromhex(digest)) for name, salt, digest in row.tokens or ())
+    return replace(_record(row), tokens=found)
+
+
+def _with(
+    before: Record, display_name: str | None, deletion_policy: DeletionPolicy, settings: Mapping[str, Any]
+) -> Record:
     """The record as it shall be, with its checksum."""
     name = before.display_name if display_name is None else display_name
-    after = replace(before, display_name=name, deletion_policy=deletion_policy)
+    after = replace(before, display_name=name, deletion_policy=deletion_policy, settings=settings)
     return replace(after, checksum=tenant.checksum(after, display_name))
 
 
@@ -308,7 +358,13 @@ def _content(record: Record) -> dict[str, Any]:
         "display_name": record.display_name,
         "deletion_policy": record.deletion_policy,
         "checksum": record.checksum,
+        "settings": _stored(record),
     }
+
+
+def _stored(record: Record) -> Any:
+    """NULL where there is nothing to say, as in the rows of before."""
+    return sa.cast(sa.literal(documents.text(dict(record.settings)), sa.Text), JSON) if record.settings else sa.null()
 
 
 def _key(owner: Owner) -> Key:

@@ -21,6 +21,7 @@ CONDITIONS: Final = {
     "Deleting": ("Tenant", "Provider", "Workflow", "WorkflowRun"),
     "TenantReady": ("Provider", "Workflow"),
     "CredentialsResolved": ("Provider",),
+    "TokensResolved": ("Tenant",),
     **dict.fromkeys(set(workflow.LIVING) - {"Synced", "TenantReady"}, ("Workflow",)),
     **dict.fromkeys(("Valid", "Active", "Rejected"), ("WorkflowRevision",)),
     **dict.fromkeys(("Accepted", "Succeeded", "Archived"), ("WorkflowRun",)),

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -14,6 +15,7 @@ from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.connection import Connection
 from keep_operator.console import app, process
 from keep_operator.console.doorkeeper import Doorkeeper
+from keep_operator.console.ingest import ingest
 from keep_operator.console.room import Room
 from keep_operator.domain.history import Lineage
 from keep_operator.store.engine import Engine
@@ -25,7 +27,9 @@ async def console(engine: Engine) -> AsyncIterator[Console]:
     await samples.have_tenant(engine)
     played, clock, stop = Played(), Clock(), asyncio.Event()
     async with served(played) as server, Cluster(Connection(server)) as cluster, aiohttp.ClientSession() as session:
-        here = Room(engine, cluster, samples.CLUSTER, Doorkeeper(cluster, lambda: clock.seconds), lambda: clock.now)
+        seconds = lambda: clock.seconds  # noqa: E731
+        taking = ingest(seconds, per_second=100, kept_for=timedelta(days=1))
+        here = Room(engine, cluster, samples.CLUSTER, Doorkeeper(cluster, seconds), lambda: clock.now, taking)
         listening = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         answering = asyncio.create_task(process.answer(app.build(here), listening, stop))

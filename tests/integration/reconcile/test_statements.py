@@ -18,6 +18,7 @@ from keep_operator.reconcile.definitions import Definitions
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.shell import Outcome, Shell
 from keep_operator.reconcile.tenant import Tenants
+from keep_operator.reconcile.tokens import TokenReader
 from keep_operator.reconcile.workflow import Workflows
 from keep_operator.reconcile.world import World
 from keep_operator.resources import objects, provider, tenant, workflow
@@ -80,7 +81,7 @@ class Rig:
         secrets = SecretReader(cluster, nothing, vault)
         self._shell = Shell(
             {
-                "Tenant": Tenants(**common, runtime="builtin"),
+                "Tenant": Tenants(**common, tokens=TokenReader(cluster, nothing), runtime="builtin"),
                 "Provider": Providers(**of_tenants, secrets=secrets, vault=vault),
                 "Workflow": Workflows(**of_tenants, definitions=Definitions(cluster, nothing), recorder=recorder),
             },

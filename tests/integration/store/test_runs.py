@@ -304,9 +304,14 @@ async def test_old_runs_go_in_batches(engine: Engine, lineage: Lineage) -> None:
     for run in made[:4]:
         await ended(engine, run)
     later = datetime.now(UTC) + timedelta(minutes=1)
-    assert await done(engine, lambda conn: runs.expire(conn, lineage.id, later - timedelta(hours=1))) == 0
-    assert await done(engine, lambda conn: runs.expire(conn, lineage.id, later, 3)) == 3
-    assert await done(engine, lambda conn: runs.expire(conn, lineage.id, later, 3)) == 1
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(days=89))) == 0
+    await lineages.run(
+        engine, """UPDATE keep_operator.workflow SET settings = '{"runHistory": {"maxAgeSeconds": 86400}}'"""
+    )
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(hours=23))) == 0
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(hours=24), 3)) == 3
+    await lineages.run(engine, "UPDATE keep_operator.workflow SET settings = '{}'")
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(days=90), 3)) == 1
     assert [run.id for run in await looked(engine, lambda conn: runs.unfinished(conn, lineage.id))] == [made[4].id]
 
 

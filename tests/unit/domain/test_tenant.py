@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -19,10 +20,15 @@ from keep_operator.domain.tenant import (
     Observed,
     Orphan,
     Record,
+    SetTokens,
+    Token,
+    Tokens,
     Update,
 )
+from keep_operator.resources import tenant as reader
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import CONFIRM_DELETION
+from keep_operator.resources.tenant import TenantSpec
 from unit.builders import (
     NOW,
     a_claim,
@@ -41,6 +47,13 @@ pytestmark = pytest.mark.unit
 OTHER = tenant_owner("other")
 FOREIGN = tenant_owner("keep", cluster_id="cluster-2")
 HALF_A_MINUTE = timedelta(seconds=30)
+
+
+def parsed(**spec: Any) -> TenantSpec:
+    """A spec."""
+    made = reader.parse_spec(spec)
+    assert isinstance(made, TenantSpec)
+    return made
 
 
 def decide(seen: Observed) -> Plan[Action]:
@@ -481,3 +494,118 @@ def test_the_namespaces_that_a_tenant_admits(
 def test_a_tenant_whose_spec_cannot_be_read_admits_nobody() -> None:
     """Nothing is guessed."""
     assert not tenant.admits(a_tenant(spec={"nonsense": 1}), "monitoring", {}, "keep")
+
+
+# Where steps may connect to.
+
+
+REACHING = {"egress": {"allow": ["hooks.example.com", "10.1.0.0/16"]}}
+REACHED = {"egress": {"allow": ["10.1.0.0/16", "hooks.example.com"]}}
+
+
+def test_what_steps_may_reach_is_in_the_row() -> None:
+    """For runners, which know no objects; in a new row and in one that was there."""
+    made = do(a_tenant_look(settled_tenant(spec=REACHING)))
+    assert isinstance(made, Insert)
+    assert made.record.settings == REACHED
+    assert made.record.intact
+    assert says(a_tenant_look(settled_tenant(spec=REACHING), record=made.record)) == ("True", "Ready")
+    assert do(a_tenant_look(settled_tenant(spec=REACHING), record=tenant_record())) == Update(
+        tenant_record(), None, "Orphan", REACHED
+    )
+
+
+def test_a_tenant_that_says_nothing_of_it_keeps_its_row_as_it_is() -> None:
+    """No row of before is written anew, or taken for drift, since there are settings."""
+    before = replace(Record("keep", "keep", tenant_owner()), checksum=None)
+    old = replace(before, checksum=sha256(b'["keep", "keep", "Orphan"]').hexdigest())
+    assert old.intact
+    assert says(a_tenant_look(settled_tenant(spec={"displayName": "keep"}), record=old)) == ("True", "Ready")
+    assert tenant.settings(parsed(egress={"allow": []})) == {}
+
+
+def test_whoever_opens_the_way_in_the_database_is_found_out() -> None:
+    """A hand that lets a tenant's steps reach the metadata of the machine is drift, as any other."""
+    opened = replace(tenant_record(), settings={"egress": {"allow": ["169.254.169.254"]}})
+    action = do(a_tenant_look(record=opened))
+    assert isinstance(action, tenant.Correct)
+    assert action.settings == {}
+    reported = decide(a_tenant_look(settled_tenant(spec={"driftPolicy": "Report"}), record=opened))
+    assert "egress" in told(reported)
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.0/33", "10.0.0.300", "a..b", "-a.example.com", "*", "a.*.com", "fe80:::1"])
+def test_what_is_no_place_is_named(entry: str) -> None:
+    """A slip of the pen would else be a name that nothing ever has."""
+    seen = a_tenant_look(settled_tenant(spec={"egress": {"allow": ["10.0.0.1", entry]}}))
+    assert says(seen) == ("False", "SpecRefused")
+    assert f'"{entry}" is neither a network' in told(decide(seen))
+
+
+@pytest.mark.parametrize(
+    "entry", ["10.0.0.1", "10.0.0.1/8", "::1", "fd00::/8", "localhost", "a_b.svc.", "*.example.com"]
+)
+def test_what_is_a_place_is_taken(entry: str) -> None:
+    """Addresses, networks, names, and all names below one."""
+    seen = a_tenant_look(settled_tenant(spec={"egress": {"allow": [entry]}}))
+    assert isinstance(do(seen), Insert)
+
+
+TOKEN = Token("monitoring/am/token", b"salt", b"digest")
+NAMED = {"ingestTokens": [{"secretRef": {"namespace": "monitoring", "name": "am", "key": "token"}}]}
+
+
+def with_tokens(tokens: Tokens, *stored: Token, **changes: Any) -> Observed:
+    """A Tenant whose row is as it shall be, but perhaps for its tokens."""
+    return a_tenant_look(
+        settled_tenant(spec=NAMED), record=replace(tenant_record(), tokens=stored), tokens=tokens, **changes
+    )
+
+
+def test_tokens_are_stored_when_they_differ_and_not_again() -> None:
+    """A rotated Secret is a new digest, one write; at rest nothing is written."""
+    seen = with_tokens(Tokens(accepted=(TOKEN,)))
+    assert do(seen) == SetTokens(seen.record, (TOKEN,))  # type: ignore[arg-type]
+    rotated = replace(TOKEN, digest=b"other")
+    assert isinstance(do(with_tokens(Tokens(accepted=(rotated,)), TOKEN)), SetTokens)
+    settled = with_tokens(Tokens(accepted=(TOKEN,)), TOKEN)
+    assert (says(settled), says(settled, "TokensResolved")) == (("True", "Ready"), ("True", "Resolved"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told_as"),
+    [
+        (Tokens(without_secret=("a/b/c",)), ("Unknown", "SecretNotFound")),
+        (Tokens(out_of_reach=("a/b/c",)), ("Unknown", "SecretNotFound")),
+        (Tokens(without_key=("a/b/c",)), ("Unknown", "SecretKeyNotFound")),
+        (Tokens(unusable=("a/b/c",)), ("False", "TokenInvalid")),
+        (Tokens(unread=("a/b/c",)), ("Unknown", "SecretUnreadable")),
+    ],
+)
+def test_a_tenant_serves_without_its_tokens(tokens: Tokens, told_as: tuple[str, str]) -> None:
+    """A Secret that is missing is named in a condition of its own; workflows and providers do not suffer from it."""
+    seen = with_tokens(tokens)
+    assert (says(seen), says(seen, "TokensResolved")) == (("True", "Ready"), told_as)
+    assert "a/b/c" in told(decide(seen), "TokensResolved")
+
+
+def test_a_token_whose_secret_is_gone_is_revoked() -> None:
+    """Deleting the Secret takes the token away; that one cannot be read takes nothing away, and is tried again."""
+    assert do(with_tokens(Tokens(without_secret=("a/b/c",)), TOKEN)).tokens == ()
+    unread = with_tokens(Tokens(accepted=(TOKEN,), unread=(TOKEN.name,)), TOKEN)
+    assert says(unread, "TokensResolved") == ("Unknown", "SecretUnreadable")
+    assert decide(unread).wake_in == HALF_A_MINUTE
+
+
+def test_a_tenant_that_names_no_tokens_says_nothing_of_them() -> None:
+    """The condition is only there where it is about something."""
+    seen = a_tenant_look(record=tenant_record())
+    assert says(seen, "TokensResolved") is None
+
+
+def test_tokens_go_before_the_record_is_left() -> None:
+    """A record without an owner takes no events: nobody could revoke its tokens."""
+    leaving = settled_tenant(spec=NAMED, deleting=True)
+    stored = a_tenant_look(leaving, record=replace(tenant_record(), tokens=(TOKEN,)))
+    assert do(stored).tokens == ()
+    assert isinstance(do(a_tenant_look(leaving, record=tenant_record())), Orphan)

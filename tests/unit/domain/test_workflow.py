@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from keep_operator.domain import desired, history, mirror, planning, revision, workflow
+from keep_operator.domain import abilities, desired, history, mirror, planning, revision, workflow
+from keep_operator.domain.abilities import Ability, SideEffects
 from keep_operator.domain.desired import Desired, Missing, ProviderSight
 from keep_operator.domain.history import Cause, Flaw, Lineage
 from keep_operator.domain.ownership import Claim, HolderState, Owner
@@ -171,6 +172,55 @@ def test_an_invalid_definition_is_recorded_and_never_active() -> None:
     assert made.condition("Deployed") == ("False", "InvalidRevision")
     assert made.condition("Available") == ("True", "Serving")
     assert made.condition("Stalled") == ("True", "SpecRefused")
+
+
+def test_what_the_runtime_cannot_do_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A type that only Keep has is refused before anything runs; a later release that has it takes the definition as it is."""
+    made = world("A")
+    steps = [{"name": "look", "provider": {"type": "openshift", "with": {}}}]
+    made.edit(spec_of("A", more={"steps": steps}))
+    made.settle()
+    assert made.condition("DefinitionValid") == ("False", "ActionNotSupported")
+    assert made.condition("Deployed") == ("False", "InvalidRevision")
+    assert made.condition("Stalled") == ("True", "SpecRefused")
+    assert (made.lineage.latest_number, made.lineage.active_number) == (2, 1)
+    monkeypatch.setattr(abilities, "ABILITIES", {"openshift": Ability(query=SideEffects.NONE)})
+    made.wanted = desired.read(definition("A", steps=steps))
+    made.settle()
+    assert made.condition("DefinitionValid") == ("True", "Valid")
+    assert (made.lineage.latest_number, made.lineage.active_number) == (3, 3)
+    assert made.lineage.latest is not None and made.lineage.latest.same_content_as == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"steps": [{"name": "a", "provider": {"type": "slack", "with": {}}}]},
+            'steps[0].provider.type: "slack" cannot be queried',
+        ),
+        (
+            {"actions": [{"name": "a", "provider": {"type": "prometheus"}}]},
+            'actions[0].provider.type: "prometheus" cannot be notified',
+        ),
+        ({"actions": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, '"python" is not supported'),
+        ({"steps": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, "never will be"),
+        ({"on-failure": {"provider": {"type": "jira"}}}, 'on-failure.provider.type: "jira" is not supported'),
+        ({"steps": [{"name": "a", "provider": {"type": "http.x", "with": {}}}]}, 'only "http" is'),
+    ],
+)
+def test_which_step_the_runtime_cannot_do(change: dict[str, Any], told: str) -> None:
+    """The message names the place, the type, and what it can be used for."""
+    found = desired.read(definition("A", **change))
+    assert isinstance(found, Desired) and found.flaw is not None
+    assert found.flaw.reason == "ActionNotSupported"
+    assert told in found.flaw.message
+
+
+def test_a_stored_action_is_not_judged_by_its_type() -> None:
+    """Who uses a stored action says no type: what it is nobody knows before it is looked up."""
+    found = desired.read(definition("A", actions=[{"name": "a", "use": "stored"}]))
+    assert isinstance(found, Desired) and found.flaw is None
 
 
 @pytest.mark.parametrize("wanted", [Flaw("ParseError", "line 3: ..."), Flaw("TooLarge", "is larger than 200 KiB")])

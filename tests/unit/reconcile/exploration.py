@@ -27,6 +27,7 @@ from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.shell import Kind, Report, Shell
 from keep_operator.reconcile.tenant import Tenants
+from keep_operator.reconcile.tokens import TokenReader
 from keep_operator.reconcile.world import World
 from keep_operator.resources import objects
 from keep_operator.resources import provider as provider_reader
@@ -165,7 +166,13 @@ def operator(server: Server, rows: Rows, cache: Mapping[Key, Raw]) -> Shell:
         world.uses(USER.key, server.used)
     given: dict[str, Any] = {"world": world, "cluster": server, "database": simulated.Database(rows, CLUSTER)}
     resync = timedelta(minutes=10)
-    tenants = Tenants(**given, runtime="builtin", resync=resync, clock=lambda: 0.0)
+    tenants = Tenants(
+        **given,
+        tokens=TokenReader(cast(Any, server), cast(Any, _Secrets(server))),
+        runtime="builtin",
+        resync=resync,
+        clock=lambda: 0.0,
+    )
     # Time stands still here: no counts are due but those that leave or reach 0.
     tenants._counted = {
         obj.uid: ((obj.status.get("providers"), obj.status.get("workflows")), 0.0, 0.0)

@@ -20,6 +20,7 @@ from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.shell import Shell
 from keep_operator.reconcile.tenant import Tenants
+from keep_operator.reconcile.tokens import TokenReader
 from keep_operator.reconcile.world import World
 from keep_operator.resources.kinds import OURS, Key
 from keep_operator.runtime.metrics import Metrics
@@ -115,7 +116,12 @@ class Simulation:
         vault = simulated.GlassVault()
         secrets = SecretReader(cast(Any, self.server), cast(Any, self), vault)
         kinds: dict[str, Any] = {
-            "Tenant": Tenants(**given, runtime="builtin", clock=now_s),
+            "Tenant": Tenants(
+                **given,
+                tokens=TokenReader(cast(Any, self.server), cast(Any, self)),
+                runtime="builtin",
+                clock=now_s,
+            ),
             "Provider": Providers(**given, secrets=secrets, vault=vault, namespace_labels=lambda _: {}),
         }
         self.shell = Shell(

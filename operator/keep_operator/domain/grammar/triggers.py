@@ -57,13 +57,13 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Started by each alert that passes ``filters``, or else ``cel``; with neither by each.
+    """Started by each alert that passes ``filters``, or else ``cel``; with neither (None) by each, with empty ones by none.
 
-    ``only_on_change`` names fields of which one must differ from the alert's last event.
+    ``only_on_change`` names fields, each of which must differ from the alert's last event.
     """
 
     path: str
-    filters: tuple[Filter, ...] = ()
+    filters: tuple[Filter, ...] | None = None
     cel: str | None = None
     only_on_change: tuple[str, ...] = ()
     severity_changed: bool = False
@@ -185,12 +185,14 @@ def _alert(raw: dict[str, Any], path: str, findings: Findings) -> Alert:
     )
 
 
-def _filters(raw: object, path: str, findings: Findings) -> tuple[Filter, ...]:
+def _filters(raw: object, path: str, findings: Findings) -> tuple[Filter, ...] | None:
     if raw is None:
-        return ()
+        return None
     if not isinstance(raw, list):
         findings.fault(path, "must be a list, such as [{key: source, value: prometheus}]")
         return ()
+    if not raw:
+        findings.warn(path, "is empty, so this trigger never starts the workflow; leave it out to take every alert")
     found = []
     for index, each in enumerate(raw):
         place = f"{path}[{index}]"

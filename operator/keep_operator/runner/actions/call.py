@@ -58,6 +58,12 @@ class ActionFailed(Exception):
         self.retry_after_s = retry_after_s
         self.may_have_acted = may_have_acted
 
+    def tell_tries(self, tries: int) -> None:
+        """Say how often it was tried, if more than once."""
+        if tries > 1:
+            self.message = f"{self.message}; tried {tries} times"
+            self.args = (self.message,)
+
 
 class ActionNotSupported(ActionFailed):
     """The built-in runtime cannot do this with that type of provider. Never tried again."""

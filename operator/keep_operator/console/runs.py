@@ -1,0 +1,290 @@
+"""`runs`: what ran, on which version, and how it went; asking for a run, and cancelling one.
+
+Whoever may create a WorkflowRun in the namespace may ask for one here; it is a row then, without an object.
+"""
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from keep_operator.cluster.reviews import Right
+from keep_operator.console import answers, asked, past, problems, room
+from keep_operator.console.asked import Place
+from keep_operator.console.described import Json, shown
+from keep_operator.console.problems import Problem
+from keep_operator.console.room import Room
+from keep_operator.console.schemas import LONGEST_REQUEST_ID, MODES
+from keep_operator.domain.binding import Asked
+from keep_operator.domain.events import content
+from keep_operator.domain.events.content import EventInvalid
+from keep_operator.domain.execution import ONCE, TIMEOUT_S, Run, Step
+from keep_operator.domain.history import Lineage, Reference, Refusal
+from keep_operator.errors import Conflict, KeepOperatorError, Refused
+from keep_operator.resources.kinds import TENANTS, WORKFLOW_RUNS
+from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN, parse_duration
+from keep_operator.store import engine as database
+from keep_operator.store import executions, past_runs, runs, workflows
+from keep_operator.store.past_runs import InFull, Wanted
+
+# Steps and lines that are told of one run.
+MOST_STEPS: Final = 1_000
+LONGEST_TIMEOUT_S: Final = 7 * 86_400
+_TAG: Final = re.compile("[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_KEYS: Final = frozenset({"namespace", "workflow", "revision", "retryOf", "inputs", "mode", "timeout", "requestId"})
+_MISSING: Final = frozenset({"WorkflowNotFound", "RevisionNotFound"})
+
+
+async def of_workflow(here: Room, request: Request) -> Response:
+    """The runs of a workflow, the newest first."""
+    given = room.parameters(request)
+    where, limit = asked.place(given), given.number("limit")
+    await here.admit_to(request, where, WORKFLOW_RUNS)
+    async with here.look() as conn:
+        line = await here.line(conn, where)
+        numbers = None
+        if (text := given.text("revision")) is not None:
+            lineage = await workflows.find(conn, line.id)
+            assert lineage is not None  # rows of lineages are never removed
+            numbers = _numbers(lineage, text, where)
+        wanted = Wanted(
+            numbers,
+            given.text("state"),
+            given.text("trigger"),
+            given.moment("from"),
+            given.moment("until"),
+        )
+        found = await past.page(past_runs.page(conn, line.id, wanted, given.text("after"), limit))
+    return answers.answer(request, {"workflowId": str(line.id), **answers.page(found, run)})
+
+
+def _numbers(lineage: Lineage, text: str, where: Place) -> list[int]:
+    """The version that is meant; named by its hash, all with that content."""
+    found = asked.resolved(lineage, text, where)
+    if text.removeprefix("tag:") == text and found.content_hash.startswith(text):
+        return [each.number for each in lineage.with_content(found.content_hash)]
+    return [found.number]
+
+
+async def of_run(here: Room, request: Request) -> Response:
+    """One run with its steps and its log."""
+    given = room.parameters(request)
+    found = await _found(here, request)
+    async with here.look() as conn:
+        steps = await executions.steps(conn, found.run.id, MOST_STEPS)
+        lines = await past.page(past_runs.lines(conn, found.run.id, given.text("after"), given.number("limit")))
+    told = {
+        **run(found.run),
+        "namespace": found.namespace,
+        "workflow": found.name,
+        "inputs": dict(found.inputs),
+        "event": None if found.event is None else dict(found.event),
+        "steps": [_step(each) for each in steps],
+        "log": answers.page(lines, _line),
+    }
+    return answers.answer(request, told)
+
+
+async def cancel(here: Room, request: Request) -> Response:
+    """Ask that a run ends: at once where it waits, soon where a worker has it. One that has ended stays as it is."""
+    room.parameters(request)
+    found = await _found(here, request)
+    if found.namespace is not None:
+        await here.admit(request, Right("patch", WORKFLOW_RUNS, found.namespace))
+    message = f"Cancelled by {request.state.visitor.user.name}"[:1_024]
+    try:
+        async with database.transaction(here.engine) as conn:
+            await runs.cancel(conn, found.run.id, message=message)
+            after = await runs.get(conn, found.run.id)
+    except KeepOperatorError as failure:
+        raise problems.unavailable("The control database", failure) from None
+    assert after is not None
+    return answers.answer(request, run(after))
+
+
+async def ask(here: Room, request: Request) -> Response:
+    """Ask for a run; the same ``requestId`` again brings the run that there is."""
+    room.parameters(request)
+    body = await asked.document(request, "The request")
+    where, wanted = await asyncio.to_thread(_request, body, str(request.state.visitor.user.name))
+    request.state.told |= {"namespace": where.namespace, "workflow": where.name}
+    await here.admit(request, Right("create", WORKFLOW_RUNS, where.namespace))
+    async with here.look() as conn:
+        line = await here.line(conn, where)
+    try:
+        async with database.transaction(here.engine) as conn:
+            got = await runs.request(conn, line.id, wanted)
+    except Refused as failure:
+        raise problems.bad("BodyInvalid", f"The request cannot be stored: {failure.message}.") from None
+    except (Conflict, KeepOperatorError) as failure:
+        raise problems.unavailable("The control database", failure) from None
+    if isinstance(got, Refusal):
+        status = HTTPStatus.NOT_FOUND if got.reason in _MISSING else HTTPStatus.CONFLICT
+        raise Problem(status, got.reason, f"{got.message.rstrip('.')}.")
+    made = answers.answer(request, run(got.run))
+    made.status_code = HTTPStatus.CREATED if got.created else HTTPStatus.OK
+    made.headers["Location"] = f"/api/v1/runs/{got.run.id}"
+    return made
+
+
+async def _found(here: Room, request: Request) -> InFull:
+    """The run of the path. Raises Problem 404 where there is none, or none that the user may read."""
+    run_id = UUID(request.path_params["run"])
+    async with here.look() as conn:
+        found = await past_runs.get(conn, run_id)
+    nothing = problems.missing("RunNotFound", f"There is no run {run_id}, or you may not read runs of its namespace.")
+    if found is None or found.cluster not in (None, here.cluster_id):
+        raise nothing
+    right = (
+        Right("get", WORKFLOW_RUNS, found.namespace) if found.namespace else Right("get", TENANTS, name=found.tenant_id)
+    )
+    try:
+        await here.admit(request, right)
+    except Problem as problem:
+        if problem.status is HTTPStatus.FORBIDDEN:
+            raise nothing from None
+        raise
+    return found
+
+
+def _request(body: Any, user: str) -> tuple[Place, Asked]:
+    """What is asked for. Raises Problem 400."""
+    if not isinstance(body, dict):
+        raise _invalid("it must be an object")
+    if unknown := sorted(body.keys() - _KEYS):
+        raise _invalid(f"there is no field {shown(unknown[0])}; there are {', '.join(sorted(_KEYS))}")
+    namespace, name = (
+        _text(body, key, pattern, longest)
+        for key, pattern, longest in (("namespace", DNS_LABEL, 63), ("workflow", DNS_SUBDOMAIN, 253))
+    )
+    if namespace is None or name is None:
+        raise _invalid("namespace and workflow are required")
+    try:
+        inputs = content.clean(body.get("inputs", {}), "inputs")
+    except EventInvalid as fault:
+        raise _invalid(str(fault)) from None
+    if not isinstance(inputs, dict):
+        raise _invalid("inputs must be an object")
+    mode = body.get("mode", "Live")
+    if mode not in MODES:
+        raise _invalid(f"mode must be one of {', '.join(MODES)}")
+    reference, retry_of = _reference(body), _retry_of(body)
+    if reference is not None and retry_of is not None:
+        raise _invalid("a run that is tried again keeps its revision: give revision or retryOf")
+    request_id = body.get("requestId", str(uuid4()))
+    if not isinstance(request_id, str) or not 1 <= len(request_id) <= LONGEST_REQUEST_ID or "\0" in request_id:
+        raise _invalid(f"requestId must be text of 1 to {LONGEST_REQUEST_ID} characters")
+    wanted = Asked(
+        trigger="API",
+        idempotency_key=f"api/{request_id}",
+        requested_by=user,
+        reference=reference,
+        mode=mode,
+        inputs=inputs,
+        retry_of=retry_of,
+        timeout_s=_timeout_s(body["timeout"]) if "timeout" in body else TIMEOUT_S,
+    )
+    return Place(namespace, name), wanted
+
+
+def _text(body: Json, key: str, pattern: str, longest: int) -> str | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > longest or not re.fullmatch(pattern[1:-1], value):
+        raise _invalid(f"{key} must be the name of a {'Workflow' if key == 'workflow' else key}")
+    return value
+
+
+def _reference(body: Json) -> Reference | None:
+    given = body.get("revision")
+    if "revision" not in body:
+        return None
+    fault = _invalid("revision must be an object with one of number, contentHash and tag")
+    if not isinstance(given, dict) or len(given) != 1:
+        raise fault
+    match given:
+        case {"number": int(number)} if not isinstance(number, bool) and 1 <= number < 2**31:
+            return Reference(number=number)
+        case {"contentHash": str(text)} if re.fullmatch("[0-9a-f]{64}", text):
+            return Reference(content_hash=text)
+        case {"tag": str(text)} if 1 <= len(text) <= 63 and "\0" not in text:
+            return Reference(tag=text)
+    raise fault
+
+
+def _retry_of(body: Json) -> UUID | None:
+    if "retryOf" not in body:
+        return None
+    try:
+        return UUID(str(body["retryOf"]))
+    except ValueError:
+        raise _invalid("retryOf must be the id of a run, a UUID") from None
+
+
+def _timeout_s(given: object) -> int:
+    try:
+        seconds = parse_duration(given).total_seconds() if isinstance(given, str) and len(given) <= 16 else 0
+    except ValueError:
+        seconds = 0
+    if not 1 <= seconds <= LONGEST_TIMEOUT_S:
+        raise _invalid("timeout must be a time from 1s to 168h, such as 5m")
+    return int(seconds)
+
+
+def _invalid(fault: str) -> Problem:
+    return problems.bad("BodyInvalid", f"The request cannot be meant so: {fault}.")
+
+
+def run(each: Run) -> Json:
+    """A run without what it got and gave."""
+    return {
+        "id": str(each.id),
+        "workflowId": str(each.workflow_id),
+        "revision": each.revision,
+        "contentHash": each.content_hash,
+        "selection": each.selection,
+        "trigger": each.trigger,
+        "mode": each.mode,
+        "state": str(each.state),
+        "reason": each.reason,
+        "message": each.message,
+        "requestedBy": each.requested_by,
+        "fingerprint": each.fingerprint,
+        "tick": answers.moment(each.tick),
+        "retryOf": None if each.retry_of is None else str(each.retry_of),
+        "tryNumber": each.try_number,
+        "attempt": each.attempt,
+        "maxAttempts": each.max_attempts,
+        "cancelRequested": each.cancel_requested,
+        "queuedAt": answers.moment(each.queued_at),
+        "startedAt": answers.moment(each.started_at),
+        "completedAt": answers.moment(each.completed_at),
+    }
+
+
+def _step(each: Step) -> Json:
+    return {
+        "name": each.name,
+        "kind": each.kind,
+        "type": each.type,
+        "position": each.position,
+        "iteration": None if each.iteration == ONCE else each.iteration,
+        "tryNumber": each.try_number,
+        "attempt": each.attempt,
+        "state": str(each.state),
+        "sideEffects": each.side_effects,
+        "startedAt": answers.moment(each.started_at),
+        "completedAt": answers.moment(each.completed_at),
+        "result": each.result,
+        "resultTruncated": each.result_truncated,
+        "message": each.message,
+    }
+
+
+def _line(each: Any) -> Json:
+    return {"at": answers.moment(each.at), "level": each.level, "message": each.message, "step": each.position}
