@@ -79,7 +79,7 @@ async def serve(settings: Settings) -> None:
         if here is not None:
             listening = _socket(settings.console_port)
             startup.set("serving", StepState.DONE, f"port {listening.getsockname()[1]}")
-            log.info("serving the read API", extra={"port": listening.getsockname()[1]})
+            log.info("serving the API", extra={"port": listening.getsockname()[1]})
             await answer(app.build(here), listening, stop)
     log.info("stopped")
 

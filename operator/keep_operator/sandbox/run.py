@@ -76,7 +76,7 @@ class Process:
     @property
     def api_url(self) -> str:
         """Where a console that is ready answers."""
-        found = re.search(r'"serving the read API", "port": (\d+)', self._text())
+        found = re.search(r'"serving the API", "port": (\d+)', self._text())
         assert found is not None  # since it is ready
         return f"http://127.0.0.1:{found[1]}"
 

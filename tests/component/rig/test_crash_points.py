@@ -12,6 +12,7 @@ import pytest
 from component.rig import crashes
 from component.rig.crashes import Story
 from component.rig.user import User
+from component.rig.world import TOKEN
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
 from manifests import credential, decision, definition, in_argo_cd, provider, querying, run, secret, tenant, workflow
 
@@ -65,6 +66,19 @@ LOCKED = provider("vm", "default", "team", secrets=[credential("BasicAuthPasswor
 async def _locked(user: User) -> None:
     user.apply(TEAM, LOGIN, LOCKED)
     await user.ready(TEAM, LOCKED)
+
+
+POSTING = tenant("team", ingestTokens=[{"secretRef": {"namespace": "default", "name": "machine", "key": "token"}}])
+
+
+async def _without_token(user: User) -> None:
+    user.apply(POSTING)
+    await user.condition(POSTING, "TokensResolved", ("Unknown", "SecretNotFound"))
+
+
+async def _token(user: User) -> None:
+    user.apply(secret("machine", "default", token=TOKEN))
+    await user.condition(POSTING, "TokensResolved", ("True", "Resolved"))
 
 
 async def _rotate(user: User) -> None:
@@ -282,6 +296,7 @@ STORIES: Final = {
     "a rename in place": Story(_rename, 3, before=_there),
     "a hand-over": Story(_hand_over, 7, before=_there),
     "a rotated Secret": Story(_rotate, 3, before=_locked),
+    "the token of a machine": Story(_token, 3, before=_without_token),
     "an adoption": Story(_adopt, 6, before=_left),
     "a deletion with its record": Story(_delete, 4, before=_there),
     "a deletion though a Workflow uses it": Story(_delete_used, 7, before=_used),

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from component.apiserver.state import State
 from component.rig.rig import Rig
+from keep_operator.domain.tenant import Token
 from keep_operator.resources.kinds import EVENTS, OURS, SECRETS
 from keep_operator.settings import Settings
 from keep_operator.store import engine as database
-from keep_operator.store import providers, seals, tenants, workflows
+from keep_operator.store import providers, seals, tenants, tokens, workflows
 from keep_operator.store.tables import INSTALLATION, LEDGER, LEDGER_PENDING, LEDGER_SEAL, METADATA, SCHEMA_VERSION
 from keep_operator.store.vault import Sealed, Vault
 from manifests import Json
@@ -32,6 +33,8 @@ _CHANCE: Final = {
     *("queuedAt", "startedAt", "completedAt", "duration", "queued_at", "started_at", "completed_at", "expires_at"),
     *("checksum", "ledgerId", "ledger_id"),
 }
+TOKEN: Final = "token-of-the-machine"
+"""What the machines of the stories send."""
 _MAY_BE_NULL: Final = ("first_active_at", "last_active_at", "archived_at", "deleted_at", "completed_at")
 """Times of which it matters whether they are there."""
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -90,7 +93,10 @@ def _without_count(row: Json) -> Json:
 
 
 def _opened(row: Json, vault: Vault) -> Json:
-    """The row with what its credentials are, which look different each time they are sealed."""
+    """The row with what its credentials are, which look different each time they are sealed, or its token."""
+    if "salt" in row:
+        known = Token(row["name"], bytes(row["salt"]), bytes(row["digest"]))
+        return row | {"salt": None, "digest": tokens.fits(known, TOKEN)}
     if row.get("credentials") is None:
         return row
     return row | {"credentials": vault.open(row["id"], Sealed(row["key_name"], row["credentials"]))}

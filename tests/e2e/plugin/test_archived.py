@@ -27,7 +27,7 @@ def console(team: str, sandbox: Sandbox, database: Database, tmp_path: Path) -> 
         "KEEP_OPERATOR_CONSOLE_PORT": "0",
     }
     process = Operator(environment, tmp_path / "console.log", command="console").await_ready()
-    (serving,) = process.told("serving the read API")
+    (serving,) = process.told("serving the API")
     yield f"http://127.0.0.1:{serving['port']}"
     process.stop()
 

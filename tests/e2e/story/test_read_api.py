@@ -42,7 +42,7 @@ class Console:
 
     def ask(self, path: str, token: str = "", **query: str | None) -> tuple[int, Any]:
         """Status and body of an answer."""
-        (serving,) = self.process.told("serving the read API")
+        (serving,) = self.process.told("serving the API")
         given = {"namespace": self.namespace, "workflow": "hello", **query}
         asked = urllib.parse.urlencode({name: value for name, value in given.items() if value is not None})
         request = urllib.request.Request(
@@ -58,7 +58,7 @@ class Console:
 
     def keep(self, kube: Kube, *args: str, token: str) -> str:
         """What `kubectl keep` prints, for an administrator who shows the console this token."""
-        (serving,) = self.process.told("serving the read API")
+        (serving,) = self.process.told("serving the API")
         api = (f"--api-url=http://127.0.0.1:{serving['port']}", f"--api-token={token}")
         done = subprocess.run(
             [

@@ -110,7 +110,7 @@ async def test_it_waits_for_the_schema_and_the_operator(start: Start, empty_url:
     await console.until(lambda: "SchemaMissing" in console.page("/readyz"), "the schema is named")
     assert console.page("/readyz").startswith("503 [ok] database: reachable")
     assert console.page("/healthz") == "200 ok"
-    assert "serving the read API" not in console.log
+    assert "serving the API" not in console.log
     engine = database.connect(empty_url, application_name="test")
     await schema.migrate(engine)
     await console.until(lambda: "no operator has started" in console.page("/readyz"), "the operator is missed")
