@@ -80,6 +80,8 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
             ("velero.io/restore-name", "example.com/restored"),
         ),
         ("OWNER_REFERENCES", "Always", "Always"),
+        ("ALERT_RETENTION", "720h", timedelta(days=30)),
+        ("EVENTS_PER_SECOND", "5", 5),
         ("LEASE_SECONDS", "2", 2),
     ],
 )
@@ -118,6 +120,8 @@ def test_every_variable_is_tested_here() -> None:
         ("RESYNC_PERIOD", "29s", "at least 30s"),
         ("RUNTIME", "keep", "'builtin'"),
         ("SWEEP_INTERVAL", "1s", "at least 5s"),
+        ("ALERT_RETENTION", "30s", "at least 1m"),
+        ("EVENTS_PER_SECOND", "0", "greater than or equal to 1"),
         ("WATCH_SILENCE_LIMIT", "2m", "at least 150s"),
         ("FORCE_DELETE_SECONDS", "-1", "greater than or equal to 0"),
         ("FORCE_DELETE_SECONDS", "1m", "valid integer"),

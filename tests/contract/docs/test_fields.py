@@ -28,6 +28,7 @@ CONDITIONS = {kind: {"Ready", *living, *ABNORMAL} for kind, living in LIVING.ite
     "WorkflowRun": {"Accepted", "Succeeded", "Archived", "Deleting"},
     "WorkflowDecision": {"Handled"},
 }
+CONDITIONS["Tenant"] |= {tenant.TOKENS_RESOLVED}
 CHAPTERS = ("Example", "Writing the spec", "Working with it", "Status and conditions", "Debugging")
 
 
