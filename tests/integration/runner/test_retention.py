@@ -27,9 +27,9 @@ async def test_old_runs_go_batch_by_batch(engine: Engine, lineage: Lineage, monk
         assert claim is not None
         await done(engine, partial(executions.end, run=claim.run, reason=Reason.COMPLETED, message="", lines=()))
     much_later = datetime.now(UTC) + runs.MAX_AGE + timedelta(minutes=1)
-    assert await retention.clean(engine, "runs", runs.expire, datetime.now(UTC), 2) == 0
+    assert await retention.clean(engine, datetime.now(UTC), 2) == 0
     async with database.transaction(engine) as another:
         assert await runs.retaining(another)
-        assert await retention.clean(engine, "runs", runs.expire, much_later, 2) == 0
-    assert await retention.clean(engine, "runs", runs.expire, much_later, 2) == 5
+        assert await retention.clean(engine, much_later, 2) == 0
+    assert await retention.clean(engine, much_later, 2) == 5
     assert await looked(engine, lambda conn: runs.get(conn, made[0].id)) is None
