@@ -58,9 +58,10 @@ lint: $(READY) ## Lint, layers and spelling
 types: $(READY) ## Check the types
 	@$(BIN)/mypy
 
-generate: $(READY) ## Make the generated files again: crds/, docs/cli.md, and the chart's
+generate: $(READY) ## Make the generated files again: crds/, docs/cli.md, the tables of docs/actions.md, and the chart's
 	@$(BIN)/keep-operator crds print --output-dir crds
 	@$(BIN)/python -m keep_operator.plugin.reference > docs/cli.md
+	@$(BIN)/python -m keep_operator.runner.actions.reference docs/actions.md
 	@$(BIN)/python charts/generate.py
 	@PYTHONPATH=tests $(BIN)/python -m contract.chart.combinations
 

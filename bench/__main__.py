@@ -9,18 +9,24 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import definitions, read_api, ready, workflows
+from bench import definitions, read_api, ready, runs, workflows
 from bench.harness import staged
 
 OUT: Final = Path(__file__).parent / "out"
-MEASUREMENTS: Final = {"ready": ready, "workflows": workflows, "definitions": definitions, "read_api": read_api}
+MEASUREMENTS: Final = {
+    "ready": ready,
+    "workflows": workflows,
+    "definitions": definitions,
+    "read_api": read_api,
+    "runs": runs,
+}
 
 
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=MEASUREMENTS, default="ready", help="which measurement (%(default)s)")
-    parser.add_argument("--objects", type=int, default=2000, help="how many Providers or Workflows (%(default)s)")
+    parser.add_argument("--objects", type=int, default=2000, help="how many Providers, Workflows or runs (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="of each contestant (%(default)s)")
     given = parser.parse_args()
     if min(given.objects, given.rounds) < 1:
@@ -44,6 +50,8 @@ async def _measure(given: argparse.Namespace, say: Callable[[str], None]) -> dic
             return definitions.measure(say)
         case "read_api":
             return await read_api.measure(say)
+        case "runs":
+            return await runs.measure(given.objects, given.rounds, say)
     async with staged() as stage:
         measure = workflows.measure if given.only == "workflows" else ready.measure
         return await measure(stage, given.objects, given.rounds, say)

@@ -14,6 +14,7 @@ from keep_operator.resources.kinds import (
     SECRETS,
     TENANTS,
     WORKFLOW_DECISIONS,
+    WORKFLOW_RUNS,
     WORKFLOWS,
     Resource,
 )
@@ -121,6 +122,12 @@ def decision(action: str, about: Json, request: str = "request-1", **spec: objec
         "reason": "It is loud",
     }
     return _manifest(WORKFLOW_DECISIONS, request, namespace, {**said, **spec})
+
+
+def run(about: Json, name: str = "run-1", **spec: object) -> Json:
+    """A WorkflowRun of a Workflow."""
+    namespace, workflow_name = about["metadata"]["namespace"], about["metadata"]["name"]
+    return _manifest(WORKFLOW_RUNS, name, namespace, {"workflowRef": {"name": workflow_name}, **spec})
 
 
 def config_map(name: str, namespace: str, **data: str) -> Json:

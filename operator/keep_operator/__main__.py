@@ -80,6 +80,19 @@ def console() -> None:
 
 
 @cli.command()
+def runner() -> None:
+    """Execute runs of workflows until it is told to stop."""
+    given = _read(runner=True)
+
+    async def run() -> None:
+        from keep_operator.runner.process import serve  # noqa: PLC0415 - its libraries are for this process only
+
+        await serve(given)
+
+    _run(run())
+
+
+@cli.command()
 def migrate() -> None:
     """Bring the control database's schema up to date; safe when several start at once."""
     given = _read()
@@ -100,9 +113,9 @@ def migrate() -> None:
     _run(run())
 
 
-def _read(*, operate: bool = False, console: bool = False) -> Settings:
+def _read(*, operate: bool = False, console: bool = False, runner: bool = False) -> Settings:
     try:
-        given = settings.load(operate=operate, console=console)
+        given = settings.load(operate=operate, console=console, runner=runner)
     except KeepOperatorError as error:
         _give_up(error)
     hidden = [*(key.get_secret_value() for key in given.encryption_key), given.database_url.get_secret_value()]

@@ -299,7 +299,7 @@ async def _watch_database(built: Rooms) -> None:
 
 
 async def _follow_changes(built: Rooms, url: str, name: str) -> None:
-    """Look at once at objects whose rows others change, and at all Providers when the database is sealed anew."""
+    """Look at once at objects whose rows others change, and at all Providers when the database is sealed anew; tell of runs."""
     sealed_anew = asyncio.Event()
 
     def changed(key: Key) -> None:
@@ -318,11 +318,19 @@ async def _follow_changes(built: Rooms, url: str, name: str) -> None:
                 for obj in built.world.cache.all("Provider"):
                     built.world.queue.add(obj.key, urgent=False)
 
-    trusting = asyncio.create_task(trust())
+    trusting, telling = asyncio.create_task(trust()), asyncio.create_task(built.run_news.run())
     try:
-        await changes.follow(url, application_name=name, changed=changed, key_changed=sealed_anew.set)
+        await changes.follow(
+            url,
+            application_name=name,
+            changed=changed,
+            key_changed=sealed_anew.set,
+            run_failed=built.run_news.failed,
+            connected=built.run_news.may_have_missed,
+        )
     finally:
         await _end(trusting)
+        await _end(telling)
 
 
 async def _default(built: Rooms) -> str:

@@ -12,7 +12,7 @@ from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.connection import Connection
 from keep_operator.cluster.events import Recorder
 from keep_operator.cluster.watch import MetadataWatch
-from keep_operator.domain import decision
+from keep_operator.domain import decision, run
 from keep_operator.handlers import register
 from keep_operator.handlers.register import Heard
 from keep_operator.reconcile.credentials import SecretReader
@@ -20,6 +20,8 @@ from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import Decisions
 from keep_operator.reconcile.definitions import Definitions
 from keep_operator.reconcile.provider import Providers
+from keep_operator.reconcile.run import Runs
+from keep_operator.reconcile.run_news import RunNews
 from keep_operator.reconcile.sealer import Sealer
 from keep_operator.reconcile.shell import Shell
 from keep_operator.reconcile.sweep import Sweep
@@ -27,7 +29,16 @@ from keep_operator.reconcile.tenant import Tenants
 from keep_operator.reconcile.tokens import TokenReader
 from keep_operator.reconcile.workflow import Workflows
 from keep_operator.reconcile.world import World
-from keep_operator.resources.kinds import CONFIG_MAPS, NAMESPACES, OURS, RECONCILED, SECRETS, WORKFLOW_DECISIONS, Key
+from keep_operator.resources.kinds import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    OURS,
+    RECONCILED,
+    SECRETS,
+    WORKFLOW_DECISIONS,
+    WORKFLOW_RUNS,
+    Key,
+)
 from keep_operator.resources.objects import Object
 from keep_operator.runtime.leader import Leadership
 from keep_operator.runtime.metrics import Metrics
@@ -56,6 +67,7 @@ class Rooms:
     leadership: Leadership
     sweep: Sweep
     sealer: Sealer
+    run_news: RunNews
     heard: Heard
     registry: Any
     watched: tuple[str, ...]
@@ -112,6 +124,7 @@ def build(  # one argument for each thing that has a life of its own
             ),
             "Provider": Providers(**of_tenants, secrets=credentials, vault=vault),
             "Workflow": workflows,
+            "WorkflowRun": Runs(**common, workflows=workflows, restore_labels=settings.restore_labels),
             "WorkflowDecision": Decisions(
                 world=world,
                 cluster=cluster,
@@ -158,6 +171,7 @@ def build(  # one argument for each thing that has a life of its own
         leadership=leadership,
         sweep=sweep,
         sealer=Sealer(database, settings.sweep_interval, time.monotonic),
+        run_news=RunNews(world, database, recorder, _now, leads=lambda: queue.is_open and leadership.held),
         heard=heard,
         registry=register.register(world, metrics, heard, sweep.ask),
         watched=settings.watch_namespaces,
@@ -178,7 +192,7 @@ def publish(built: Rooms, queue: WorkQueue, engine: Engine, metrics: Metrics) ->
     metrics.gauge("keep_operator_objects", "Objects in the cache.", lambda: {r.kind: cache.count(r.kind) for r in OURS})
     metrics.gauge(
         "keep_operator_objects_not_ready",
-        "Objects whose status does not say Ready for their present spec, and decisions that are not handled.",
+        "Objects whose status does not say Ready for their present spec, decisions that are not handled, runs that have not ended.",
         lambda: {r.kind: sum(map(_waits, cache.all(r.kind))) for r in RECONCILED},
     )
     metrics.plain_gauge(
@@ -202,7 +216,13 @@ def publish(built: Rooms, queue: WorkQueue, engine: Engine, metrics: Metrics) ->
 
 
 def _waits(obj: Object[Any]) -> bool:
-    return not (decision.is_handled(obj) if obj.key.kind == WORKFLOW_DECISIONS.kind else obj.ready)
+    match obj.key.kind:
+        case WORKFLOW_DECISIONS.kind:
+            return not decision.is_handled(obj)
+        case WORKFLOW_RUNS.kind:
+            return not run.is_ended(obj)
+        case _:
+            return not obj.ready
 
 
 def _now() -> datetime:

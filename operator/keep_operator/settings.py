@@ -76,7 +76,7 @@ class Settings(BaseModel):
     encryption_key: Keys = Field(
         default=(),
         description="32 random bytes in URL-safe base64: credentials at rest and the keyed hashes in status. Several, one "
-        "a line, while keys are rotated: the first one writes, all of them read. Required by `operate`.",
+        "a line, while keys are rotated: the first one writes, all of them read. Required by `operate` and `runner`.",
     )
     cluster_id: str = Field(
         default="",
@@ -126,6 +126,11 @@ class Settings(BaseModel):
         description="What becomes of decisions for the privileged where the cluster cannot prove who made them: they are refused, "
         "or carried out and recorded as unverified.",
     )
+    restore_labels: Names = Field(
+        default=("velero.io/restore-name",),
+        description="Comma-separated labels that backup tools put on what they restore: a WorkflowRun that has one and was not "
+        "accepted here does not run.",
+    )
     owner_references: OwnerReferences = Field(
         default="ExceptArgoCD",
         description="Which objects get their Tenant as owner (a decision its Workflow): all but those that Argo CD tracks, since it "
@@ -148,6 +153,29 @@ class Settings(BaseModel):
         le=300,
         description="Seconds after which a standby takes over from a leader that has stopped renewing its Lease.",
     )
+
+    runs_at_once: int = Field(
+        default=10, ge=1, le=1_000, description="Runs that one `keep-operator runner` has under way at once."
+    )
+    run_heartbeat_seconds: float = Field(
+        default=5.0, ge=0.5, le=60.0, description="How often a runner shows in the database that it lives."
+    )
+    run_stalled_seconds: float = Field(
+        default=20.0,
+        ge=2.0,
+        le=300.0,
+        description="Seconds without a sign of life after which a runner is taken for dead, and others go on with its runs; at "
+        "least three times `KEEP_OPERATOR_RUN_HEARTBEAT_SECONDS`.",
+    )
+
+    @field_validator("run_stalled_seconds")
+    @classmethod
+    def _survives_a_missed_heartbeat(cls, value: float, info: ValidationInfo) -> float:
+        if value < 3 * info.data.get("run_heartbeat_seconds", 0.0):
+            raise ValueError(
+                "must be at least three heartbeats: else a runner that is slow once would be taken for dead"
+            )
+        return value
 
     @field_validator("resync_period", "sweep_interval")
     @classmethod
@@ -195,8 +223,10 @@ class Settings(BaseModel):
         return value
 
 
-def load(env: Mapping[str, str] | None = None, *, operate: bool = False, console: bool = False) -> Settings:
-    """The settings of the environment; with ``operate`` or ``console`` the ones these cannot start without are required.
+def load(
+    env: Mapping[str, str] | None = None, *, operate: bool = False, console: bool = False, runner: bool = False
+) -> Settings:
+    """The settings of the environment; those that ``operate``, ``console`` or ``runner`` cannot start without are required.
 
     Raises Refused (`SettingsInvalid`) with every fault, each naming the variable and the remedy; never a value.
     """
@@ -218,10 +248,10 @@ def load(env: Mapping[str, str] | None = None, *, operate: bool = False, console
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
             faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}")
-    if (operate or console) and not values.get("database_url"):
+    if (operate or console or runner) and not values.get("database_url"):
         faults.append(f"{PREFIX}DATABASE_URL is not set: postgresql://user:password@host:5432/database")
     if (
-        operate
+        (operate or runner)
         and not _keys(values.get("encryption_key", ""))
         and not any("ENCRYPTION_KEY" in fault for fault in faults)
     ):

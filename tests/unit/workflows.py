@@ -86,6 +86,7 @@ class World:
     wanted: Wanted | None = None
     heirs: tuple[Claim, ...] = ()
     done: str | None = None
+    runs_told_at: datetime | None = None
     log: list[str] = field(default_factory=list)
 
     @property
@@ -145,6 +146,7 @@ class World:
             author=ANN,
             source={"tool": "kubectl"},
             asked=self._asked(),
+            runs_told_at=self.runs_told_at,
             done=self.done,
             new_id=UUID(int=len(self.rows) + 1),
         )
@@ -208,6 +210,11 @@ class World:
     def delete(self) -> None:
         """Somebody deletes the Workflow; without a finalizer it is gone at once."""
         self.deleted_at, self.gone = self.now, not self.metadata.finalizers
+
+    def runs(self, **running: int) -> None:
+        """So many runs of each revision are under way: ``v1=2``."""
+        row = self.lineage
+        self.rows[row.id] = replace(row, running={int(name[1:]): number for name, number in running.items()})
 
     def create_again(self) -> None:
         """The Workflow is made again under its name, as another object; Kubernetes collects what the old one owned."""
@@ -289,6 +296,8 @@ class World:
                 self._write(row, owner=to, **_fields(declared))
             case workflow.Delete(row):
                 self._write(row, deleted_at=self.now)
+            case workflow.CancelRuns(row):
+                self.rows[row.id] = replace(self.rows[row.id], running={})
             case workflow.Orphan(row):
                 self._write(row, owner=None)
             case workflow.InsertRevision(row, revision, content):

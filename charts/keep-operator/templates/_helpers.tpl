@@ -83,7 +83,7 @@ app.kubernetes.io/part-of: keep-operator
 {{/* Where the control database is. Takes root, part. */}}
 {{- define "keep-operator.database" -}}
 {{- $own := dict -}}
-{{- if eq .part "console" }}{{ $own = .root.Values.console.database.secret }}{{ end -}}
+{{- if ne .part "operator" }}{{ $own = (index .root.Values .part).database.secret }}{{ end -}}
 {{- $secret := ternary $own .root.Values.database.secret (not (empty $own.name)) -}}
 - name: KEEP_OPERATOR_DATABASE_URL
   valueFrom:
@@ -95,7 +95,7 @@ app.kubernetes.io/part-of: keep-operator
 {{/* What a pod of ours has besides its containers. Takes root, part, values (of the part). */}}
 {{- define "keep-operator.pod" -}}
 serviceAccountName: {{ include "keep-operator.account" . }}
-automountServiceAccountToken: true
+automountServiceAccountToken: {{ ne .part "runner" }}
 {{- /* Else the Service `keep-operator-console` would give each pod a variable with the name of a setting. */}}
 enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
@@ -169,7 +169,29 @@ readinessProbe:
   failureThreshold: 2
 {{- end -}}
 
-{{/* Settings that operator and console share with `doctor` and other commands that are run in their pods. */}}
+{{/* The volume with the key that seals credentials, and where it is mounted and told. */}}
+{{- define "keep-operator.keyVolume" -}}
+- name: encryption-key
+  secret:
+    secretName: {{ .Values.encryptionKey.secret.name }}
+    defaultMode: 0440
+    items:
+    - key: {{ .Values.encryptionKey.secret.key }}
+      path: {{ .Values.encryptionKey.secret.key }}
+{{- end -}}
+
+{{- define "keep-operator.keyMount" -}}
+- name: encryption-key
+  mountPath: /etc/keep-operator/encryption-key
+  readOnly: true
+{{- end -}}
+
+{{- define "keep-operator.key" -}}
+- name: KEEP_OPERATOR_ENCRYPTION_KEY_FILE
+  value: /etc/keep-operator/encryption-key/{{ .Values.encryptionKey.secret.key }}
+{{- end -}}
+
+{{/* Settings that operator, console and runner share with `doctor` and other commands that are run in their pods. */}}
 {{- define "keep-operator.settings" -}}
 {{- with .Values.clusterId }}
 - name: KEEP_OPERATOR_CLUSTER_ID

@@ -2,8 +2,8 @@
 
 ::
 
-    Workflows, Providers ──gone──► WorkflowRevisions, WorkflowDecisions ──gone──► Tenants ──gone──► the release may go
-             │                           that no Workflow took along                 │
+    Workflows, their runs, Providers ──gone──► WorkflowRevisions, WorkflowDecisions ──gone──► Tenants ──gone──► the release may go
+             │                                       that no Workflow took along                 │
              └── the operator takes care of each record, then lets go of the object ─┘
 
 Deleted is what is there at the beginning, each by its uid: what is made again meanwhile is somebody's will, and is told. Done
@@ -34,12 +34,13 @@ from keep_operator.resources.kinds import (
     TENANTS,
     WORKFLOW_DECISIONS,
     WORKFLOW_REVISIONS,
+    WORKFLOW_RUNS,
     WORKFLOWS,
     Resource,
 )
 
 # What goes first, and what may go once that is gone: a Tenant is held by what depends on it.
-PHASES: Final = ((WORKFLOWS, PROVIDERS), (WORKFLOW_DECISIONS, WORKFLOW_REVISIONS), (TENANTS,))
+PHASES: Final = ((WORKFLOWS, WORKFLOW_RUNS, PROVIDERS), (WORKFLOW_DECISIONS, WORKFLOW_REVISIONS), (TENANTS,))
 # The rest belongs to Workflows: others make it and take it away as long as those live.
 _DECLARED: Final = (WORKFLOWS, PROVIDERS, TENANTS)
 _LEASE: Final = "keep-operator"

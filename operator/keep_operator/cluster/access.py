@@ -70,6 +70,7 @@ RULES: Final = (
     Rule(GROUP, "providers", ("get", "list", "watch"), "follow the objects; a fresh look before anything is deleted"),
     Rule(GROUP, "workflows", ("get", "list", "watch"), "follow the objects; a fresh look before a version is made"),
     Rule(GROUP, "workflowrevisions", ("get", "list", "watch"), "whether they are as the database says"),
+    Rule(GROUP, "workflowruns", ("get", "list", "watch"), "follow the objects; a fresh look before one is started"),
     Rule(
         GROUP,
         "workflowdecisions",
@@ -79,18 +80,21 @@ RULES: Final = (
     Rule(GROUP, "tenants", ("patch",), "finalizer; the default tenant, by server-side apply", reach=Reach.CLUSTER),
     Rule(GROUP, "providers", ("patch",), "finalizer and owner reference"),
     Rule(GROUP, "workflows", ("patch",), "finalizer and owner reference"),
+    Rule(GROUP, "workflowruns", ("patch",), "finalizer, and the Workflow as their owner"),
     Rule(GROUP, "workflowdecisions", ("patch",), "the Workflow as their owner"),
     Rule(GROUP, "providers", ("delete",), _NEVER_USED, asked=False),
     Rule(GROUP, "workflows", ("delete",), _NEVER_USED, asked=False),
     Rule(GROUP, "tenants", ("create",), "the default tenant", reach=Reach.CLUSTER),
     Rule(GROUP, "workflowrevisions", ("create",), "the object of a version"),
     Rule(GROUP, "workflowrevisions", ("patch",), "its labels"),
+    Rule(GROUP, "workflowruns", ("delete",), "those that ended long enough ago"),
     Rule(GROUP, "workflowdecisions", ("delete",), "those that were handled 30 days ago"),
     Rule(GROUP, "workflowrevisions", ("delete",), "versions that are cleaned up, or do not say what the database says"),
     Rule(GROUP, "tenants", ("patch",), "conditions", subresource="status", reach=Reach.CLUSTER),
     Rule(GROUP, "providers", ("patch",), "conditions", subresource="status"),
     Rule(GROUP, "workflows", ("patch",), "conditions, and which version is active", subresource="status"),
     Rule(GROUP, "workflowrevisions", ("patch",), "what has become of a version", subresource="status"),
+    Rule(GROUP, "workflowruns", ("patch",), "what has become of a run", subresource="status"),
     Rule(GROUP, "workflowdecisions", ("patch",), "what came of a decision", subresource="status"),
     Rule(GROUP, "tenants", ("update",), _BLOCKS, subresource="finalizers", reach=Reach.CLUSTER, asked=False),
     Rule(GROUP, "workflows", ("update",), _BLOCKS, subresource="finalizers", asked=False),
@@ -149,7 +153,7 @@ UNINSTALL_RULES: Final = (
         Rule(
             GROUP, kind, ("get", "list", "patch", "delete"), "every object goes; with `--orphan` without its finalizer"
         )
-        for kind in ("tenants", "providers", "workflows")
+        for kind in ("tenants", "providers", "workflows", "workflowruns")
     ),
     *(
         Rule(GROUP, kind, ("get", "list", "delete"), "what no Workflow takes along goes too")

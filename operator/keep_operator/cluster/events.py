@@ -84,13 +84,17 @@ class Recorder:
         self._posted: OrderedDict[tuple[str, str, str, str], _Posted] = OrderedDict()
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
 
-    async def record(self, subject: Subject, type: EventType, reason: str, message: str) -> None:
+    async def record(self, subject: Subject, type: EventType, reason: str, message: str, *, once: str = "") -> None:
         """Write an Event, or count up the same one of the last ten minutes; returns when that is done or given up.
 
-        ``reason`` is the condition's; of ``message`` 1024 bytes are kept, on one line.
+        ``reason`` is the condition's; of ``message`` 1024 bytes are kept, on one line. ``once`` names what happened, in characters
+        of a DNS label: of that there is one Event, whoever writes it, and however often.
         """
         try:
-            await self._record(subject, type, reason, clip(message))
+            if once:
+                await self._record_once(subject, type, reason, clip(message), once)
+            else:
+                await self._record(subject, type, reason, clip(message))
         except KeepOperatorError as problem:
             # Everything of a namespace that goes away has a last word, and nowhere to put it.
             level = logging.DEBUG if problem.reason == "NamespaceTerminating" else logging.WARNING
@@ -117,6 +121,17 @@ class Recorder:
             await self._cluster.create(EVENTS, event["metadata"]["namespace"], event)
             posted.name, posted.count, posted.last = event["metadata"]["name"], 1, now
 
+    async def _record_once(self, subject: Subject, type: EventType, reason: str, message: str, once: str) -> None:
+        now = self._clock()
+        if not self._may_speak(subject, now):
+            return
+        event = self._event(subject, type, reason, message, now, once)
+        try:
+            await self._cluster.create(EVENTS, event["metadata"]["namespace"], event)
+        except Conflict as conflict:
+            if conflict.reason != "AlreadyExists":
+                raise
+
     async def _count_up(self, subject: Subject, posted: _Posted, now: datetime) -> bool:
         """Whether the Event was still there to be counted up; the server drops them after an hour."""
         assert posted.name is not None
@@ -139,14 +154,16 @@ class Recorder:
         budget.left -= 1
         return True
 
-    def _event(self, subject: Subject, type: EventType, reason: str, message: str, now: datetime) -> dict[str, Any]:
+    def _event(
+        self, subject: Subject, type: EventType, reason: str, message: str, now: datetime, part: str = ""
+    ) -> dict[str, Any]:
         time = _timestamp(now)
         # An Event's name is a DNS subdomain of at most 253 characters: the subject's, shortened, and a unique part.
         prefix = subject.name[:230].rstrip("-.")
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"namespace": _namespace(subject), "name": f"{prefix}.{uuid.uuid4().hex[:16]}"},
+            "metadata": {"namespace": _namespace(subject), "name": f"{prefix}.{part or uuid.uuid4().hex[:16]}"},
             "involvedObject": {
                 "apiVersion": subject.resource.api_version,
                 "kind": subject.resource.kind,

@@ -17,9 +17,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -30,8 +30,8 @@ from keep_operator.console import app, patience
 from keep_operator.console.doorkeeper import Doorkeeper
 from keep_operator.console.ingest import ingest
 from keep_operator.console.room import Room
-from keep_operator.errors import KeepOperatorError, Unavailable
-from keep_operator.runtime import health
+from keep_operator.errors import Unavailable
+from keep_operator.runtime import health, start
 from keep_operator.runtime.health import Pulse, Startup, StepState
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.settings import Settings
@@ -40,11 +40,8 @@ from keep_operator.store import failures, installation, schema
 from keep_operator.store.engine import Engine
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 STEPS: Final = ("database", "schema", "cluster", "serving")
-# Between attempts at one step of the start, in seconds.
-RETRY_S: Final = 1.0
 # Seconds for what is being answered when the process is told to stop; Kubernetes kills after 30.
 GRACE_S: Final = 20
 # Connections at once, idle ones included; far more than `app.AT_ONCE`, which answers in our own words.
@@ -72,13 +69,13 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, end)
     async with contextlib.AsyncExitStack() as stack:
         pages = await health.serve(
-            settings.health_port, startup=startup, metrics=metrics, alive=lambda: _stuck(pulse.lag_s())
+            settings.health_port, startup=startup, metrics=metrics, alive=lambda: start.stuck(pulse.lag_s())
         )
         stack.push_async_callback(pages.cleanup)
         log.info("serving /healthz, /readyz and /metrics", extra={"port": pages.addresses[0][1]})
         beating = asyncio.create_task(pulse.beat())
         stack.callback(beating.cancel)
-        here = await _unless(stop, _opened(settings, startup, metrics, stack))
+        here = await start.unless(stop, _opened(settings, startup, metrics, stack))
         if here is not None:
             listening = _socket(settings.console_port)
             startup.set("serving", StepState.DONE, f"port {listening.getsockname()[1]}")
@@ -127,11 +124,11 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
     name = f"keep-operator console {socket.gethostname()}"
     engine = database.connect(settings.database_url.get_secret_value(), application_name=name)
     stack.push_async_callback(engine.dispose)
-    await _step(startup, "database", lambda: _reach(engine))
-    cluster_id = await _step(startup, "schema", lambda: _cluster_id(engine, settings.cluster_id))
+    await start.step(startup, "database", lambda: _reach(engine))
+    cluster_id = await start.step(startup, "schema", lambda: _cluster_id(engine, settings.cluster_id))
     link = connection.load(os.environ)
     cluster = await stack.enter_async_context(Cluster(link, count=metrics.count_api_request))
-    await _step(startup, "cluster", lambda: _checked(link))
+    await start.step(startup, "cluster", lambda: _checked(link))
     return Room(
         engine,
         cluster,
@@ -159,41 +156,3 @@ async def _cluster_id(engine: Engine, given: str) -> str:
 async def _checked(link: connection.Connection) -> str:
     await link.check()
     return link.source
-
-
-async def _step(startup: Startup, name: str, attempt: Callable[[], Awaitable[str]]) -> str:
-    """Try until it works: what is not there yet will come, and `/readyz` says what is missing."""
-    told = ""
-    startup.set(name, StepState.RUNNING)
-    while True:
-        try:
-            detail = await attempt()
-        except Unavailable as error:
-            startup.set(name, StepState.RUNNING, str(error))
-            if told != error.reason:
-                told = error.reason
-                log.warning(error.message, extra={"step": name, "reason": error.reason})
-            await asyncio.sleep(RETRY_S)
-        except KeepOperatorError as error:
-            startup.set(name, StepState.FAILED, str(error))
-            raise
-        else:
-            startup.set(name, StepState.DONE, detail)
-            return detail
-
-
-async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """What the work brings; None where the process was told to stop before."""
-    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        return working.result()
-    working.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await working
-    return None
-
-
-def _stuck(lag_s: float) -> str | None:
-    return f"the event loop has been blocked for {lag_s:.0f} s" if lag_s > health.LAG_LIMIT_S else None

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from keep_operator.domain import conditions, revision
+from keep_operator.domain import abilities, conditions, revision
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.grammar import workflow
-from keep_operator.domain.grammar.faults import Reason
-from keep_operator.domain.grammar.workflow import Judgement, ProviderUse
+from keep_operator.domain.grammar import faults, workflow
+from keep_operator.domain.grammar.faults import Fault, Reason
+from keep_operator.domain.grammar.workflow import Judgement, ProviderUse, Workflow
 from keep_operator.domain.history import Flaw, Lineage
 from keep_operator.resources import free
 
@@ -77,7 +77,7 @@ def read_text(text: str) -> Desired | Flaw:
 
 
 def _desired(judged: Judgement) -> Desired | Flaw:
-    flaw = None if judged.reason is None else Flaw(str(judged.reason), str(judged))
+    flaw = _unsupported(judged.workflow) if judged.reason is None else Flaw(str(judged.reason), str(judged))
     if judged.definition is None or judged.reason in _NO_CONTENT:
         return flaw or Flaw(str(Reason.PARSE_ERROR), "There is no definition")
     definition = judged.definition
@@ -94,6 +94,19 @@ def _desired(judged: Judgement) -> Desired | Flaw:
         flaw=flaw,
         uses=() if judged.workflow is None else judged.workflow.providers,
     )
+
+
+def _unsupported(definition: Workflow | None) -> Flaw | None:
+    """What the runtime cannot carry out. Every Tenant has the built-in one: others refuse to be Ready."""
+    if definition is None:
+        return None
+    found = [
+        Fault(f"{step.path}.provider.type", why, Reason.ACTION_NOT_SUPPORTED)
+        for step in definition.all_steps
+        # A stored action brings its own type.
+        if step.type and (why := abilities.fault(step.type, step.kind, step.subtype)) is not None
+    ]
+    return Flaw(str(Reason.ACTION_NOT_SUPPORTED), faults.cut(found)) if found else None
 
 
 def judge(wanted: Wanted | None) -> Finding:

@@ -160,7 +160,8 @@ class Lineage:
     ``latest_number`` is the highest number ever given, 0 before the first. ``revisions`` are all of them, ascending.
     ``deployments`` are the newest first; of a long history the oldest may be missing. ``suspended`` and ``settings`` are
     what the runner needs of the present spec. ``deleted_at``: its object is gone, the history stays (A-REV-8).
-    ``checksum`` is the one that was written with the row.
+    ``checksum`` is the one that was written with the row. ``running``: how many runs of each revision have not ended, by number;
+    two looks that differ in that have found the same lineage.
     """
 
     id: UUID
@@ -177,6 +178,7 @@ class Lineage:
     hold: Hold | None = None
     deleted_at: datetime | None = None
     checksum: str | None = None
+    running: Mapping[int, int] = field(default_factory=dict, compare=False)
 
     @property
     def latest(self) -> Revision | None:

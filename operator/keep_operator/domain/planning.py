@@ -50,11 +50,14 @@ DONE: Final = {
 }
 # Actions that write no row.
 IN_THE_CLUSTER: Final = frozenset({"SetMetadata", "Tell", "CreateImage", "DeleteImage", "PatchImage"})
-# What sums up how far an object has come; a decision is handled, and that is all.
+# What sums up how far an object has come; a decision is handled, a run succeeds, and that is all.
 READY: Final = "Ready"
 HANDLED: Final = "Handled"
+SUCCEEDED: Final = "Succeeded"
 # Unknown for these reasons is a failure that is retried, not an expected wait.
 FAILURES: Final = frozenset({"DatabaseUnavailable", "SyncFailed", "InternalError"})
+# What a deletion waits for in the ordinary course of things.
+_EXPECTED_IN_DELETION: Final = (None, "Finalizing", "DrainingRuns")
 # Reasons that say: the spec itself is at fault.
 SPEC_FAULTS: Final = frozenset(
     {
@@ -65,6 +68,7 @@ SPEC_FAULTS: Final = frozenset(
         "ParseError",
         "SchemaError",
         "UnknownAction",
+        "ActionNotSupported",
         "ProviderTypeMismatch",
     }
 )
@@ -186,6 +190,8 @@ def failed(obj: Object[Any], error: KeepOperatorError, living: Sequence[str], no
     """
     if HANDLED in living:
         return _failed_to_handle(obj, error, now)
+    if SUCCEEDED in living:
+        return _failed_to_run(obj, error, now)
     if obj.deleting:
         reason = "DatabaseUnavailable" if error.reason == "DatabaseUnavailable" else "DeletionFailed"
         deleting = conditions.true("Deleting", reason, error.message)
@@ -206,6 +212,37 @@ def _failed_to_handle(obj: Object[Any], error: KeepOperatorError, now: datetime)
     old = obj.status.get("conditions") or ()
     told = conditions.merge(old, [finding], generation=obj.generation, now=now)
     return Plan(status={**obj.status, "observedGeneration": obj.generation, "conditions": told})
+
+
+def _failed_to_run(obj: Object[Any], error: KeepOperatorError, now: datetime) -> Plan[Any]:
+    """The same for a run. One that has ended stays as it is, and one that was accepted goes on without us."""
+    old = obj.status.get("conditions") or ()
+    truth = Truth.FALSE if isinstance(error, Refused) and error.reason != "ApiRejected" else Truth.UNKNOWN
+    findings = {kind: found for kind in ("Accepted", "Succeeded", "Archived") if (found := told(old, kind)) is not None}
+    known = findings.get(SUCCEEDED)
+    state: dict[str, Any] = {}
+    if known is None or known.truth is Truth.UNKNOWN:
+        reason = "WaitingForTenant" if isinstance(error, Waiting) else error.reason
+        accepted = findings.get("Accepted")
+        if accepted is None or accepted.truth is Truth.UNKNOWN:
+            findings["Accepted"] = Finding("Accepted", truth, reason, error.message)
+            state = {"state": "Failed", "completedAt": conditions.rfc3339(now)} if truth is Truth.FALSE else {}
+            state = state or {"state": "Pending"}
+        else:
+            truth = Truth.UNKNOWN
+        findings[SUCCEEDED] = Finding(SUCCEEDED, truth, reason, error.message)
+    if obj.deleting:
+        reason = "DatabaseUnavailable" if error.reason == "DatabaseUnavailable" else "DeletionFailed"
+        findings["Deleting"] = conditions.true("Deleting", reason, error.message)
+    elif not state and known is not None and known.truth is not Truth.UNKNOWN:
+        return Plan()
+    merged = conditions.merge(old, findings.values(), generation=obj.generation, now=now)
+    return Plan(status={**obj.status, **state, "observedGeneration": obj.generation, "conditions": merged})
+
+
+def sums_up(living: Sequence[str]) -> str:
+    """The condition that says how far an object of a kind has come, by the kind's living set."""
+    return next((kind for kind in (HANDLED, SUCCEEDED) if kind in living), READY)
 
 
 def known_before(obj: Object[Any], living: Sequence[str], doubt: Finding) -> list[Finding]:
@@ -242,8 +279,11 @@ def announce(old: Mapping[str, Any], new: Mapping[str, Any]) -> Announcement | N
     """The Event that a change of status is worth: Ready after a wait, and failures; none for an expected wait (A-CTL-9)."""
     before, after = _by_type(old), _by_type(new)
     deleting, was_deleting = after.get("Deleting", {}), before.get("Deleting", {})
-    if deleting.get("reason") != was_deleting.get("reason") and deleting.get("reason") not in (None, "Finalizing"):
+    if deleting.get("reason") != was_deleting.get("reason") and deleting.get("reason") not in _EXPECTED_IN_DELETION:
         return Announcement(deleting["reason"] != "DependentsExist", deleting["reason"], deleting["message"])
+    accepted = after.get("Accepted", {})
+    if accepted.get("status") == Truth.FALSE and before.get("Accepted", {}).get("status") != Truth.FALSE:
+        return Announcement(True, accepted["reason"], accepted["message"])
     ready, was_ready = after.get("Ready", {}), before.get("Ready", {})
     if (ready.get("status"), ready.get("reason")) == (was_ready.get("status"), was_ready.get("reason")):
         return None
@@ -263,6 +303,15 @@ def carried(old: Sequence[Mapping[str, Any]], kind: str) -> Finding | None:
     for condition in old:
         if condition.get("type") == kind and condition.get("status") == Truth.TRUE:
             return conditions.true(kind, condition.get("reason", ""), condition.get("message", ""))
+    return None
+
+
+def told(old: Sequence[Mapping[str, Any]], kind: str) -> Finding | None:
+    """What the status says of a condition, whatever that is; None where it is absent."""
+    for condition in old:
+        if condition.get("type") == kind:
+            truth = Truth(condition.get("status", Truth.UNKNOWN))
+            return Finding(kind, truth, condition.get("reason", ""), condition.get("message", ""))
     return None
 
 

@@ -20,6 +20,7 @@ _CONCLUDED: Final = {
     "or change the Workflows that the message names.",
     "Deleting": "The object is being deleted before it became Ready. Nothing to do.",
     "DeletionFailed": "Cleaning up failed and is tried again. The message and the operator's log say why.",
+    "DrainingRuns": "The Workflow is being deleted, and waits for its runs to end. Nothing; after deletionGraceSeconds they are cancelled.",
     "DependentsExist": "Providers of the Tenant still exist and serve. Delete them first, or set the annotation that the message names.",
     "TenantReady": "The Tenant is Ready. Nothing to do.",
     "TenantNotFound": "There is no Tenant of that name yet. Apply it; the object goes on by itself.",
@@ -64,27 +65,30 @@ _CONCLUDED: Final = {
     "message names it.",
     "ProvidersNotReady": "Providers that the definition names are missing or not Ready. What is active stays active. Apply them; the "
     "message names them. `dependencyPolicy: Warn` does not wait.",
-    "NoRevisionYet": "No revision has become active yet. Nothing; `Deployed` says what it waits for.",
+    "NoRevisionYet": "No revision has become active yet. Nothing; the Workflow's `Deployed` says what it waits for.",
     "AwaitingApproval": "Approval is asked for, which this version of the operator cannot take. What is active stays active. Set "
     "`spec.release.approval.required: Never`, and the Tenant's floor likewise, or wait for a version that has it.",
     "ChecklistIncomplete": "Required items of the checklist are open, which this version of the operator cannot tick. What is active "
     "stays active. Take the items out, or set `required: false`.",
     "AwaitingDeploy": "The strategy is `Manual`, and nobody has decided `Deploy` of this revision. Decide `Deploy`.",
-    "WorkflowNotFound": "There is no Workflow of that name, or it has no record yet. Apply it; after ten minutes the decision is refused.",
+    "WorkflowNotFound": "There is no Workflow of that name, or it has no record yet. Apply it; after ten minutes the decision, or the "
+    "run, is refused.",
     "ParseError": "The definition cannot be read, or is no JSON that everybody reads alike. What is active stays active. Correct "
     "the line or path that the message names.",
     "SchemaError": "The definition breaks the grammar. What is active stays active. Correct the paths that the message names: "
     "[the grammar](grammar.md).",
     "UnknownAction": "A step calls something that its provider cannot do. What is active stays active. Correct the step that the "
     "message names.",
+    "ActionNotSupported": "A step needs what the built-in runtime cannot do. What is active stays active. Correct the step that the "
+    "message names; [what is supported](actions.md).",
     "TooLarge": "The definition has more than 200 KiB. Split the workflow.",
     "ProviderTypeMismatch": "A step takes a Provider for another type than it has. Correct the step's `type`, or name another Provider.",
     "InvalidRevision": "The desired or pinned revision is not valid, so it is not active. Correct the definition, or the pin.",
     "Invalid": "The definition cannot run. Nothing for this revision; `Valid` says why.",
     "Denied": "Its content was denied, under this number or another one. Change the definition.",
     "RejectedByUser": "Its content was rejected by the decision `Reject`. Change the definition, or decide `Retry`.",
-    "RevisionNotFound": "`spec.release.pin` names a revision that is not there. What is active stays active. Correct the pin, or give "
-    "a revision the tag.",
+    "RevisionNotFound": "A pin, or a run, names a revision that is not there. What is active stays active. Correct the pin, or make "
+    "another run; or give a revision the tag.",
     "StrategyUnsupported": "A canary or automatic rollback is asked for, which this version of the operator does not carry out. What is "
     "active stays active. Take it out of `spec.release`, or wait for a version that has it.",
     "RolledBack": "Somebody rolled back on purpose, and the definition is held back. Change the definition in Git or revert it, "
@@ -103,6 +107,22 @@ _CONCLUDED: Final = {
     "TargetInvalid": "The revision that was decided upon is not valid. Choose another one.",
     "TargetDenied": "The revision that was decided upon was denied. Choose another one.",
     "TargetRejected": "The revision that was decided upon was rejected. Choose another one, decide `Retry`, or use `force`.",
+    "Accepted": "The run is bound to one revision, and the database has it. Nothing.",
+    "WaitingForTenant": "The Workflow's Tenant is not Ready, or the Workflow has no record yet. Nothing; the run goes on by itself.",
+    "Queued": "The run waits for a worker. Nothing; if it stays so, see whether runners are there.",
+    "Running": "A worker runs it. Nothing; `spec.cancel: true` ends it.",
+    "Completed": "The run has come to its end. Nothing.",
+    "StepFailed": "A step of the run failed. See its message, and the record; mend the workflow or what the step calls.",
+    "TimedOut": "The run took longer than its timeout. See which step did; give it more time with `spec.timeout`.",
+    "Cancelled": "Somebody ended the run, or the Workflow went. Nothing; make another run.",
+    "WorkerLost": "The worker that ran it died, and what it was at must not be done twice, or was tried too often. See whether the "
+    "step has taken effect; then make another run.",
+    "RevisionInvalid": "The revision that the run names is not valid. Name another one.",
+    "RevisionNotApproved": "The revision that the run names was denied, was rejected, or needs an approval. Name another one.",
+    "DuplicateIdempotencyKey": "Another run of the workflow has the same idempotency key. Nothing; to run it again take another key.",
+    "ConcurrencyForbidden": "Another run of the workflow is under way, and the workflow forbids a second one. Make another run later.",
+    "RuntimeUnsupported": "The Tenant's runtime cannot start such a run. Start it there, or use the runtime builtin.",
+    "RestoredFromBackup": "The run came back from a backup, so it does not run again. Make another one to run it.",
     "UnknownProviderType": "spec.type is not a provider type. Correct it; the message suggests the nearest one.",
     "InvalidConfig": "A field of spec.config or spec.secrets is missing, unknown or malformed. Correct what the message names.",
     "SpecRefused": "The spec breaks a rule or cannot be stored. Correct the field that the message names.",

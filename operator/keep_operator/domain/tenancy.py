@@ -28,7 +28,8 @@ class TenantSight:
     ``serving``: the Tenant has its row and nothing says that it is wrong, though it may not be Ready at this moment (an
     edit that has not been looked at, a pause, an outage). That is enough for an object that has its record: a passing loss
     of the Tenant's readiness must not make all that depends on it flap (A-DEP-8). ``leaving``: it is being deleted, and a
-    person has confirmed that what depends on it goes too. ``defaults`` and ``policy`` are what its spec says of Workflows.
+    person has confirmed that what depends on it goes too. ``defaults``, ``policy`` and ``runtime`` are
+    what its spec says of Workflows.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TenantSight:
     leaving: bool = False
     defaults: WorkflowDefaults | None = None
     policy: TenantPolicy | None = None
+    runtime: str | None = None
 
     def suffices(self, recorded: bool) -> bool:
         """Whether an object may go on: one with a record needs less than one that has none yet."""

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from keep_operator.domain import conditions, ownership, planning
@@ -72,7 +73,7 @@ class Record:
 
     ``delete_when_empty``: its Tenant is gone with ``deletionPolicy: Delete``; the row goes with the last
     provider row that still points to it (A-GC-8). ``checksum`` is the one that was written with the row, None in a row
-    that is older than checksums.
+    that is older than checksums. ``settings`` is what runners need of the spec (see `settings`).
     """
 
     id: str
@@ -81,6 +82,7 @@ class Record:
     delete_when_empty: bool = False
     deletion_policy: DeletionPolicy = "Orphan"
     checksum: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     tokens: tuple[Token, ...] = ()
 
     @property
@@ -92,9 +94,18 @@ class Record:
 def checksum(record: Record, display_name: str | None) -> str:
     """What is stored beside all that the operator wrote (see `domain.provider.checksum`).
 
-    ``display_name`` is None where the spec leaves it to others.
+    ``display_name`` is None where the spec leaves it to others. Without settings it is as it was before there were any.
     """
-    return hashlib.sha256(json.dumps([record.id, display_name, record.deletion_policy]).encode()).hexdigest()
+    content: list[Any] = [record.id, display_name, record.deletion_policy]
+    if record.settings:
+        content.append(record.settings)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def settings(spec: TenantSpec) -> dict[str, Any]:
+    """What runners need of a spec, as it is stored; empty where it says nothing."""
+    allow = () if spec.egress is None else spec.egress.allow
+    return {"egress": {"allow": sorted(allow)}} if allow else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,7 @@ class Update:
     record: Record
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,7 @@ class Correct:
     record: Record
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +186,7 @@ class Adopt:
     to: Owner
     display_name: str | None
     deletion_policy: DeletionPolicy
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,22 +320,29 @@ def _plan_active(seen: Observed, spec: TenantSpec, now: datetime) -> Plan[Action
     if blocked is not None:
         return _report(seen, blocked, now=now)
     me = Owner(seen.cluster_id, "", obj.key.name, obj.uid)
+    declared = (spec.display_name, spec.deletion_policy, settings(spec))
     record = seen.record
     if record is None:
         tenant_id = declared_id(obj)
-        made = Record(tenant_id, spec.display_name or tenant_id, me, deletion_policy=spec.deletion_policy)
+        made = Record(
+            tenant_id,
+            spec.display_name or tenant_id,
+            me,
+            deletion_policy=spec.deletion_policy,
+            settings=settings(spec),
+        )
         return Plan(actions=(Insert(replace(made, checksum=checksum(made, spec.display_name))),))
     if record.owner != me:
         if record.owner is not None and record.owner.cluster_id == seen.cluster_id:
             return Plan(actions=(HandOver(record, me),), wakes=(Key("Tenant", "", record.owner.name),))
-        return Plan(actions=(Adopt(record, me, spec.display_name, spec.deletion_policy),))
-    differs = differences(record, spec.display_name, spec.deletion_policy)
+        return Plan(actions=(Adopt(record, me, *declared),))
+    differs = differences(record, *declared)
     if not record.intact and spec.drift_policy == "Report":
         return _report(seen, _drifted(record, differs), now=now)
     if not record.intact:
-        return Plan(actions=(Correct(record, spec.display_name, spec.deletion_policy),))
+        return Plan(actions=(Correct(record, *declared),))
     if differs or record.checksum is None:
-        return Plan(actions=(Update(record, spec.display_name, spec.deletion_policy),))
+        return Plan(actions=(Update(record, *declared),))
     if set(record.tokens) != set(seen.tokens.accepted):
         return Plan(actions=(SetTokens(record, seen.tokens.accepted),))
     fields: dict[str, Any] = {"tenantId": record.id, "runtime": spec.runtime or seen.runtime}
@@ -368,10 +389,18 @@ def _list(names: tuple[str, ...]) -> str:
     return ", ".join(sorted(names))
 
 
-def differences(record: Record, display_name: str | None, deletion_policy: DeletionPolicy) -> list[str]:
+def differences(
+    record: Record,
+    display_name: str | None,
+    deletion_policy: DeletionPolicy,
+    declared: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
     """The names of the fields in which a row differs from what is declared, as they stand in the spec; sorted."""
     renamed = display_name not in (None, record.display_name)
-    return ["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed
+    others = [
+        name for name in declared.keys() | record.settings.keys() if declared.get(name) != record.settings.get(name)
+    ]
+    return sorted(["deletionPolicy"] * (deletion_policy != record.deletion_policy) + ["displayName"] * renamed + others)
 
 
 def _drifted(record: Record, fields: list[str]) -> Finding:

@@ -32,6 +32,7 @@ from keep_operator.domain import (
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.grammar.faults import Reason
 from keep_operator.domain.history import Author, Cause, Lineage, Reference, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
@@ -60,6 +61,10 @@ LIVING: Final = (
 DEFAULT_DEADLINE: Final = timedelta(seconds=600)
 # A deletion that waits for another object is woken by it, in milliseconds; this is for the edge that nobody thought of.
 DELETION_RECHECK: Final = timedelta(seconds=5)
+# How long a deletion waits for runs if the spec cannot be read.
+DEFAULT_GRACE: Final = timedelta(seconds=60)
+# How many runs are under way is told this often, and at once where that begins or ends to be none.
+RUNS_EVERY: Final = timedelta(minutes=1)
 # More than that many are archived by the next looks, a second apart (A-RET-4).
 ARCHIVE_AGAIN: Final = timedelta(seconds=1)
 
@@ -78,14 +83,15 @@ class Declared:
 class Observed:
     """One look at the world of a Workflow.
 
-    ``own`` is the lineage whose row carries our marker, ``holder`` another one under the name that the spec asks for, with
-    ``holder_state`` telling what has become of that row's object. ``rivals`` are the other live objects that ask for the
-    same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by the names
-    that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content`` is the newest
-    revision's, None where it was not read. ``running`` are the numbers with runs that have not ended. ``note`` and
-    ``author`` are of the present definition, ``source`` as the status has it. ``asked`` is what the annotation `rollback-to`
-    asks for, None once the status says that it was handled. ``referenced``: its Tenant owns it, by reference. ``done`` names
-    the last action of this very reconcile. ``new_id`` is for the lineage that may begin now.
+    ``own`` is the lineage whose row carries our marker, ``holder`` another one under the name that the spec asks for,
+    with ``holder_state`` telling what has become of that row's object. ``rivals`` are the other live objects that ask
+    for the same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by
+    the names that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content``
+    is the newest revision's, None where it was not read. ``runs_told_at`` is when the status last told how many runs
+    are under way, as far as is known. ``note`` and ``author`` are of the present definition, ``source`` as the status
+    has it. ``asked`` is what the annotation `rollback-to` asks for, None once the status says that it was handled.
+    ``referenced``: its Tenant owns it, by reference. ``done`` names the last action of this very reconcile. ``new_id``
+    is for the lineage that may begin now.
     """
 
     object: Object[WorkflowSpec]
@@ -101,7 +107,7 @@ class Observed:
     providers: Mapping[str, ProviderSight] = field(default_factory=dict)
     images: tuple[Image, ...] = ()
     previous_content: Mapping[str, Any] | None = None
-    running: Collection[int] = ()
+    runs_told_at: datetime | None = None
     note: str | None = None
     author: Author | None = None
     source: Mapping[str, Any] | None = None
@@ -167,6 +173,13 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelRuns:
+    """All runs of the lineage that have not ended shall end."""
+
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
 class InsertRevision:
     """The next revision; not made if another has been made since ``lineage`` was read, so that there is no gap (A-REV-5)."""
 
@@ -191,6 +204,7 @@ Action: TypeAlias = (
     | Adopt
     | Delete
     | Orphan
+    | CancelRuns
     | InsertRevision
     | EndHold
     | Activate
@@ -324,7 +338,7 @@ def _plan_revisions(
     found: tuple[Finding, ...]
     if isinstance(seen.wanted, Desired):
         wanted, content_hash = seen.wanted, seen.wanted.hash_in(own)
-        if release.desired_revision(own, content_hash) is None:
+        if release.desired_revision(own, content_hash) is None or _can_now(own, wanted):
             made = _next_revision(seen, spec, own, wanted, now)
             rows.append(InsertRevision(own, made, wanted.content))
             own = replace(own, latest_number=made.number, revisions=(*own.revisions, made))
@@ -353,9 +367,22 @@ def _plan_revisions(
     if images := mirror.due(seen.object.key.name, own, seen.images, gates, contents, now):
         return Plan(actions=images)
     synced = planning.synced(seen.object, seen.done, f'Record {own.id} ("{own.external_name}")')
-    fields = {"source": seen.source, **_told(seen)} | ({} if asked is None else {"lastHandledAction": asked.value})
+    counted, recount_in = _count_runs(seen, own, now)
+    fields = {"source": seen.source, **_told(seen), **counted}
+    fields |= {} if asked is None else {"lastHandledAction": asked.value}
     told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
-    return replace(told, wake_in=_sooner(told.wake_in, _again_in(kept, now)))
+    return replace(told, wake_in=_sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now)))
+
+
+def _count_runs(seen: Observed, own: Lineage, now: datetime) -> tuple[dict[str, Any], timedelta | None]:
+    """The field `runs`, and when it is to be written anew where that is not now."""
+    told, running = (seen.object.status.get("runs") or {}).get("running", 0), sum(own.running.values())
+    since = None if seen.runs_told_at is None else now - seen.runs_told_at
+    if told == running:
+        return {}, None
+    if bool(told) == bool(running) and since is not None and since < RUNS_EVERY:
+        return {}, RUNS_EVERY - since
+    return {"runs": {"running": running}}, None
 
 
 def _told(seen: Observed) -> dict[str, Any]:
@@ -372,7 +399,7 @@ def _retained(seen: Observed, spec: WorkflowSpec, own: Lineage, pin: Reference |
     default = None if tenant is None or tenant.defaults is None else tenant.defaults.retention
     policy = retention.policy(spec.revision_history_limit, spec.retention, default)
     spared = {image.number for image in seen.images if image.spared}
-    return retention.judge(own, policy, retention.Uses(pin, spared, seen.running), now)
+    return retention.judge(own, policy, retention.Uses(pin, spared, own.running), now)
 
 
 def _again_in(kept: Judgement, now: datetime) -> timedelta | None:
@@ -392,6 +419,12 @@ def _waiting(choice: Choice, own: Lineage, providers: Finding) -> Choice:
         return choice
     deployed = Finding("Deployed", providers.truth, providers.reason, providers.message)
     return replace(choice, number=own.active_number, deployed=deployed)
+
+
+def _can_now(own: Lineage, wanted: Desired) -> bool:
+    """Whether the runtime has learnt what the newest revision needs, which was judged when it was made, and for good."""
+    flaw = None if own.latest is None else own.latest.flaw
+    return flaw is not None and flaw.reason == str(Reason.ACTION_NOT_SUPPORTED) and wanted.flaw is None
 
 
 def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Desired, now: datetime) -> Revision:
@@ -423,11 +456,13 @@ def _declared(spec: WorkflowSpec, name: str, wanted: Wanted | None, known: Linea
     disabled = known is not None and bool(known.settings.get("disabled"))
     if isinstance(wanted, Desired):
         presentation, disabled = wanted.presentation, wanted.disabled
-    settings = {
+    settings: dict[str, Any] = {
         "run": spec.run.model_dump(mode="json", by_alias=True, exclude_none=True),
         "presentation": dict(presentation),
         "disabled": disabled,
     }
+    if (max_age := spec.run_history.max_age) is not None:
+        settings["runHistory"] = {"maxAgeSeconds": int(max_age.total_seconds())}
     return Declared(name, spec.deletion_policy, spec.suspend or disabled, settings)
 
 
@@ -550,13 +585,37 @@ def _plan_deletion(seen: Observed, now: datetime) -> Plan[Action]:
     if heir is not None:
         # It will take the row over itself as soon as its finalizer is on, and wake us then.
         return _wait_in_deletion(seen, f'The record "{own.external_name}" passes to {heir.key.path}', now)
+    if (draining := _plan_drain(seen, own, now)) is not None:
+        return draining
     return Plan(actions=(Orphan(own) if _orphans(obj) else Delete(own),), wakes=_keys(seen.heirs))
+
+
+def _plan_drain(seen: Observed, own: Lineage, now: datetime) -> Plan[Action] | None:
+    """Before the row is marked deleted its runs may end: no new ones, and for a while those that are there; then they are cancelled.
+
+    None: there are none, or the row stays as it is.
+    """
+    obj, running = seen.object, sum(own.running.values())
+    if _orphans(obj) or not running:
+        return None
+    if not own.suspended:
+        return Plan(actions=(Update(own, replace(_said(own), suspended=True)),))
+    assert obj.deleted_at is not None
+    grace = DEFAULT_GRACE if isinstance(obj.spec, Invalid) else timedelta(seconds=obj.spec.deletion_grace_seconds)
+    left = obj.deleted_at + grace - now
+    if left <= timedelta():
+        return Plan(actions=(CancelRuns(own), Delete(own)), wakes=_keys(seen.heirs))
+    message = f"Waiting for {running} run(s) to end; after spec.deletionGraceSeconds they are cancelled"
+    draining = conditions.true("Deleting", "DrainingRuns", message)
+    return replace(_report_deletion(seen, draining, now), wake_in=min(left, DELETION_RECHECK))
 
 
 def _plan_giving_up(seen: Observed, now: datetime) -> Plan[Action]:
     """The Tenant goes for good: the row goes by its policy with the objects of its revisions, the Workflow stays (A-GO-9)."""
     obj, own = seen.object, seen.own
     rows: tuple[Action, ...] = () if own is None else (Orphan(own) if _orphans(obj) else Delete(own),)
+    if own is not None and own.running and not _orphans(obj):
+        rows = (CancelRuns(own), *rows)
     if actions := (*rows, *(DeleteImage(own, image, wrong=False) for image in seen.images)):
         return Plan(actions=actions)
     assert seen.tenant is not None
@@ -571,9 +630,12 @@ def _orphans(obj: Object[WorkflowSpec]) -> bool:
 
 def _wait_in_deletion(seen: Observed, message: str, now: datetime) -> Plan[Action]:
     waiting = conditions.true("Deleting", "Finalizing", message)
-    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", message))
-    made: Plan[Action] = planning.report(seen.object, known, abnormal=[waiting], now=now)
-    return replace(made, wake_in=DELETION_RECHECK)
+    return replace(_report_deletion(seen, waiting, now), wake_in=DELETION_RECHECK)
+
+
+def _report_deletion(seen: Observed, waiting: Finding, now: datetime) -> Plan[Action]:
+    known = planning.known_before(seen.object, LIVING, conditions.unknown("Synced", "Deleting", waiting.message))
+    return planning.report(seen.object, known, abnormal=[waiting], now=now)
 
 
 def _report(

@@ -12,12 +12,13 @@ import kopf
 
 from keep_operator.domain import image
 from keep_operator.reconcile.world import World
-from keep_operator.resources import decision, objects, provider, tenant, workflow
+from keep_operator.resources import decision, objects, provider, run, tenant, workflow
 from keep_operator.resources.kinds import (
     PROVIDERS,
     TENANTS,
     WORKFLOW_DECISIONS,
     WORKFLOW_REVISIONS,
+    WORKFLOW_RUNS,
     WORKFLOWS,
     Resource,
 )
@@ -31,6 +32,7 @@ WATCHED: Final[tuple[tuple[Resource, Reader[Any]], ...]] = (
     (PROVIDERS, provider),
     (WORKFLOWS, workflow),
     (WORKFLOW_REVISIONS, image),
+    (WORKFLOW_RUNS, run),
     (WORKFLOW_DECISIONS, decision),
 )
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import click
 
 from keep_operator import __version__
-from keep_operator.plugin import decisions, difference, doctor, ends, files, options, past, pin, records, shell
+from keep_operator.plugin import decisions, difference, doctor, ends, files, options, past, pin, records, runs, shell
 
 
 class Commands(click.Group):
@@ -26,6 +26,9 @@ class Commands(click.Group):
         decisions.tag,
         decisions.untag,
         decisions.note,
+        runs.run,
+        runs.runs,
+        runs.cancel,
         records.ledger,
         records.retention,
         files.import_,

@@ -15,9 +15,11 @@ _UNBOUND: Final = 10_000
 _CELL: Final = 24
 # Colours of states, of outcomes and of checks; what is not here has none.
 _COLOURS: Final = {
-    **dict.fromkeys(("active", "True", "Done", "ok", "added"), "green"),
-    **dict.fromkeys(("desired", "NoOp", "Superseded", "Unknown", "warn", "changed", "moved"), "yellow"),
-    **dict.fromkeys(("held back", "rejected", "denied", "invalid", "False", "FAIL", "removed"), "red"),
+    **dict.fromkeys(("active", "True", "Done", "Succeeded", "ok", "added"), "green"),
+    **dict.fromkeys(("desired", "NoOp", "Superseded", "Running", "Unknown", "warn", "changed", "moved"), "yellow"),
+    **dict.fromkeys(
+        ("held back", "rejected", "denied", "invalid", "False", "Failed", "TimedOut", "Lost", "FAIL", "removed"), "red"
+    ),
 }
 
 

@@ -6,15 +6,13 @@ connection say, meets the decision of before and tells what came of that; the op
 
 import hashlib
 import sys
-import time
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
 import click
 
-from keep_operator.plugin import actor, ends, output, view
+from keep_operator.plugin import actor, ends, output, patience, view
 from keep_operator.plugin.kubectl import Json, Kubectl
 from keep_operator.plugin.view import View
 from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOW_DECISIONS
@@ -81,7 +79,7 @@ def decide(kubectl: Kubectl, seen: View, who: str, action: str, asked: Asked, **
         elif asked.form == "table" and asked.wait:
             click.echo(f"Decision {name}: waiting for the operator ...", err=True)
         if asked.wait:
-            made = _await(kubectl, made, asked.timeout_s)
+            made = patience.until(kubectl, WORKFLOW_DECISIONS, made, asked.timeout_s, _handled)
     except KeyboardInterrupt:
         click.echo(f"\nNot waiting any more. The decision stays: kubectl get wfd {name}", err=True)
         sys.exit(130)
@@ -123,25 +121,6 @@ def _make(kubectl: Kubectl, manifest: Json) -> Json:
                 f"request {wanted['requestId']} was already made for something else: take another --request-id"
             ) from None
         return there
-
-
-def _await(kubectl: Kubectl, made: Json, timeout_s: float) -> Json:
-    """The decision once it is handled, else as it was when the time was over."""
-    end = time.monotonic() + timeout_s
-    name = made["metadata"]["name"]
-    while (left := end - time.monotonic()) > 0 and not _handled(made):
-        try:
-            with closing(kubectl.watch(WORKFLOW_DECISIONS, name, left)) as watched:
-                for newest in watched:
-                    made = newest
-                    if _handled(made):
-                        return made
-        except ends.Unreachable:
-            pass  # the decision is made; that the server is away for a while is no reason to give up
-        except ends.Failure as failure:
-            raise ends.Refused(f"decision {name} is made, but cannot be watched: {failure.message}") from None
-        time.sleep(min(1, max(end - time.monotonic(), 0)))
-    return made
 
 
 def _handled(decision: Json) -> bool:

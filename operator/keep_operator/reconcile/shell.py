@@ -267,7 +267,7 @@ class Shell:
 
     async def _report(self, kind: Kind, obj: Object[Any], plan: Plan[Any], report: Report) -> None:
         status = plan.status if plan.status is not None else obj.status
-        sum_of_all = planning.HANDLED if planning.HANDLED in kind.living else planning.READY
+        sum_of_all = planning.sums_up(kind.living)
         ready: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == sum_of_all), {})
         report.outcome = _OUTCOMES.get(ready.get("status", ""), Outcome.WAITING)
         report.reason = ready.get("reason", "")

@@ -27,4 +27,5 @@ def sight(world: World, owner: Object[TenantSpec], namespace: str, labels: Label
         admits=tenant.admits(owner, namespace, labels(namespace) or {}, world.default_tenant),
         defaults=None if spec is None else spec.defaults,
         policy=None if spec is None else spec.policy,
+        runtime=None if spec is None else spec.runtime,
     )

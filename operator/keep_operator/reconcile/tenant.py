@@ -96,22 +96,29 @@ class Tenants:
             match action:
                 case tenant.Insert(record):
                     await tenants.insert(conn, record, actor=FIELD_MANAGER)
-                case tenant.Update(record, display_name, policy) | tenant.Correct(record, display_name, policy):
+                case tenant.Update(record, name, policy, settings) | tenant.Correct(record, name, policy, settings):
                     assert record.owner is not None
                     await tenants.update(
                         conn,
                         record.id,
                         record.owner,
-                        display_name=display_name,
+                        display_name=name,
                         deletion_policy=policy,
+                        settings=settings,
                         actor=FIELD_MANAGER,
                     )
                 case tenant.HandOver(record, to):
                     assert record.owner is not None
                     await tenants.hand_over(conn, record.id, record.owner, to, actor=FIELD_MANAGER)
-                case tenant.Adopt(record, to, display_name, policy):
+                case tenant.Adopt(record, to, name, policy, settings):
                     await tenants.adopt(
-                        conn, record, to, display_name=display_name, deletion_policy=policy, actor=FIELD_MANAGER
+                        conn,
+                        record,
+                        to,
+                        display_name=name,
+                        deletion_policy=policy,
+                        settings=settings,
+                        actor=FIELD_MANAGER,
                     )
                 case tenant.Delete(record):
                     assert record.owner is not None

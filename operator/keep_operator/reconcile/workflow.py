@@ -31,7 +31,7 @@ from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, ROLLBACK_TO, Ob
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
-from keep_operator.store import decisions, revisions, workflows
+from keep_operator.store import decisions, revisions, runs, workflows
 from keep_operator.store.connection import Connection
 
 # What a revision's object takes, in characters.
@@ -89,6 +89,8 @@ class Workflows:
             namespaces=namespaces,
         )
         self._images = Images(world, cluster, database, recorder)
+        # When a status was last told how many runs are under way; of those Workflows that have some.
+        self._runs_told_at: dict[str, datetime] = {}
 
     async def observe(self, obj: Object[WorkflowSpec]) -> Observed:
         """The Tenant and the objects of revisions from the cache; rows and ConfigMaps only where the plan will read them."""
@@ -143,11 +145,18 @@ class Workflows:
             author=_author(obj),
             source=dict(obj.source) or None,
             asked=asked,
+            runs_told_at=self._runs_told_at.get(obj.uid),
         )
 
     def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
         """See `domain.workflow.plan`."""
-        return workflow.plan(observed, now)
+        made = workflow.plan(observed, now)
+        obj = observed.object
+        if made.status is not None and made.status.get("runs") != obj.status.get("runs"):
+            self._runs_told_at[obj.uid] = now
+        if obj.deleting or not (observed.own is not None and observed.own.running):
+            self._runs_told_at.pop(obj.uid, None)
+        return made
 
     async def apply(self, *step: Action) -> None:
         """One transaction for rows and their ledger entries, or requests; safe to repeat, since each names what it expects."""
@@ -197,6 +206,8 @@ class Workflows:
                 await workflows.adopt(conn, lineage, adopted, actor=FIELD_MANAGER)
             case workflow.Delete(lineage):
                 await workflows.delete(conn, lineage.id, lineage.owner, actor=FIELD_MANAGER)
+            case workflow.CancelRuns(lineage):
+                await runs.cancel_all(conn, lineage.id, message="The workflow was deleted")
             case workflow.Orphan(lineage):
                 assert lineage.owner is not None
                 await workflows.orphan(conn, lineage.id, lineage.owner, actor=FIELD_MANAGER)

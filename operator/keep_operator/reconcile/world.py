@@ -5,7 +5,7 @@ dependants exactly once. Nothing here waits for anything:
 
 ::
 
-    Tenant     became ready, admits others, came, went   ->  its Providers and Workflows
+    Tenant     became ready, admits others, came, went   ->  its Providers and Workflows, and the runs that wait for these
                other defaults or floors for Workflows    ->  its Workflows
     Provider   came, went, changed its claim or record   ->  those that claim the same name
                came, went, became ready, has a new name  ->  the Workflows that use that name
@@ -13,7 +13,10 @@ dependants exactly once. Nothing here waits for anything:
     both       came, went, became ready                  ->  their Tenant (counts, deletion guard)
     Revision   came, went, changed, by other hands       ->  the Workflows that it names or that own it
     Secret     came, went, changed                       ->  the Providers and Tenants that name it
-    Workflow   came, went, changed                       ->  the decisions about it that are not handled yet
+    Workflow   came, went, changed                       ->  the decisions about it that are not handled yet,
+                                                             the runs of it that are not accepted yet
+               keeps more or fewer runs                  ->  the runs of it that have ended
+    Run        ended                                     ->  the runs of the same Workflow that ended before
     ConfigMap  came, went, changed                       ->  the Workflows that name it
     Namespace  changed its labels                        ->  what is in it and whose Tenant selects by labels
 """
@@ -22,12 +25,21 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable
 from typing import Any, Final
 
-from keep_operator.domain import decision, image, provider, tenancy, tenant, workflow
+from keep_operator.domain import decision, image, provider, run, tenancy, tenant, workflow
 from keep_operator.domain.image import Said
 from keep_operator.resources.decision import WorkflowDecisionSpec
-from keep_operator.resources.kinds import PROVIDERS, RECONCILED, TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Key
+from keep_operator.resources.kinds import (
+    PROVIDERS,
+    RECONCILED,
+    TENANTS,
+    WORKFLOW_REVISIONS,
+    WORKFLOW_RUNS,
+    WORKFLOWS,
+    Key,
+)
 from keep_operator.resources.objects import Object
 from keep_operator.resources.provider import ProviderSpec
+from keep_operator.resources.run import WorkflowRunSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.tenant import TenantSpec
 from keep_operator.resources.workflow import WorkflowSpec
@@ -72,6 +84,7 @@ class World:
                 "WorkflowRevision": {
                     "revision of": lambda obj: ((obj.key.namespace, name) for name in image.workflows(obj))
                 },
+                "WorkflowRun": {"run to accept": _still_to_accept, "run that ended": _that_ended},
                 "WorkflowDecision": {"decision about": _still_to_decide},
             }
         )
@@ -139,6 +152,10 @@ class World:
         """The WorkflowRevisions that name the Workflow, or that it owns; without those that are going."""
         return [obj for obj in self.cache.find("revision of", (of.key.namespace, of.key.name)) if not obj.deleting]
 
+    def ended_runs(self, namespace: str, workflow_name: str) -> list[Object[WorkflowRunSpec]]:
+        """The WorkflowRuns of a Workflow that have ended."""
+        return self.cache.find("run that ended", (namespace, workflow_name))
+
     def take(self, obj: Object[object], *, urgent: bool = True) -> None:
         """Learn from the watch how an object looks now; it and whoever depends on it is queued, if this is news."""
         if change := self.cache.put(obj):
@@ -201,9 +218,25 @@ class World:
         if kind == PROVIDERS.kind:
             self._wake_users(change)
         if kind == WORKFLOWS.kind:
-            self._wake_all(self.cache.find("decision about", (change.key.namespace, change.key.name)))
+            self._wake_about(change.key)
+            if _keeps(change.old) != _keeps(change.new):
+                self._wake_all(self.cache.find("run that ended", (change.key.namespace, change.key.name)))
             if change.new is None:
                 self.uses(change.key, ())
+        if kind == WORKFLOW_RUNS.kind and change.new is not None:
+            self._wake_ended_before(change.old, change.new)
+
+    def _wake_about(self, key: Key) -> None:
+        """Whatever waits for this Workflow."""
+        for index in ("decision about", "run to accept"):
+            self._wake_all(self.cache.find(index, (key.namespace, key.name)))
+
+    def _wake_ended_before(self, old: Object[WorkflowRunSpec] | None, new: Object[WorkflowRunSpec]) -> None:
+        """Another run has ended, so an older one may have no place any more."""
+        if not run.is_ended(new) or (old is not None and run.is_ended(old)):
+            return
+        for place in _that_ended(new):
+            self._wake_all(self.cache.find("run that ended", place), but=new.key)
 
     def _wake_for_tenant(self, change: Change) -> None:
         seen = change.new or change.old
@@ -219,6 +252,9 @@ class World:
         ready = any(obj is not None and obj.ready for obj in (change.old, change.new))
         if ready or change.new is None or tenant.leaving(change.new):
             self._wake_all(dependents)
+            for obj in dependents:
+                if obj.key.kind == WORKFLOWS.kind:
+                    self._wake_all(self.cache.find("run to accept", (obj.key.namespace, obj.key.name)))
         else:
             for obj in dependents:
                 self.queue.schedule(obj.key, SETTLE_S)
@@ -311,6 +347,27 @@ def _still_to_decide(obj: Object[WorkflowDecisionSpec]) -> tuple[Hashable, ...]:
     if isinstance(obj.spec, Invalid) or decision.is_handled(obj):
         return ()
     return ((obj.key.namespace, obj.spec.workflow_ref.name),)
+
+
+def _still_to_accept(obj: Object[WorkflowRunSpec]) -> tuple[Hashable, ...]:
+    """The Workflow that a run is of, until that has a row or was refused."""
+    if isinstance(obj.spec, Invalid) or run.is_ended(obj) or "executionId" in obj.status:
+        return ()
+    return ((obj.key.namespace, obj.spec.workflow_ref.name),)
+
+
+def _that_ended(obj: Object[WorkflowRunSpec]) -> tuple[Hashable, ...]:
+    """The Workflow that a run was of, once that has ended."""
+    if isinstance(obj.spec, Invalid) or not run.is_ended(obj):
+        return ()
+    return ((obj.key.namespace, obj.spec.workflow_ref.name),)
+
+
+def _keeps(obj: Object[WorkflowSpec] | None) -> Hashable:
+    """How many runs a Workflow keeps."""
+    if obj is None or isinstance(obj.spec, Invalid):
+        return None
+    return (obj.spec.run_history.successful, obj.spec.run_history.failed)
 
 
 def _seen_by_all(obj: Object[TenantSpec] | None) -> Hashable:

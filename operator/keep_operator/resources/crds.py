@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from keep_operator.resources import decision, kinds, provider, revision, rules, schema, tenant, workflow
+from keep_operator.resources import decision, kinds, provider, revision, rules, run, schema, tenant, workflow
 from keep_operator.resources.shapes import Shape
 
 CATEGORY: Final = "keep"
@@ -134,6 +134,25 @@ DEFINITIONS: Final = (
             _AGE,
         ),
         selectable_fields=(_WORKFLOW.path, ".spec.number"),
+    ),
+    Definition(
+        kinds.WORKFLOW_RUNS,
+        short_name="wfrun",
+        description="A WorkflowRun asks for one run of a Workflow, and shows what becomes of it. It is bound to one version "
+        "when it is accepted. Runs that alerts and intervals start have no object; the database has all of them.",
+        spec=run.WorkflowRunSpec,
+        status=run.WorkflowRunStatus,
+        rules=run.OBJECT_CHANGE_RULES,
+        columns=(
+            _WORKFLOW,
+            Column("Rev", ".status.revision.number", "integer"),
+            Column("Succeeded", _condition("Succeeded", "status")),
+            Column("Reason", _condition("Succeeded", "reason")),
+            Column("Started", ".status.startedAt", "date"),
+            Column("Duration", ".status.duration", priority=1),
+            _AGE,
+        ),
+        selectable_fields=(_WORKFLOW.path,),
     ),
     Definition(
         kinds.WORKFLOW_DECISIONS,

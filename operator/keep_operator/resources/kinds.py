@@ -57,9 +57,9 @@ WORKFLOW_REVISIONS: Final = Resource(GROUP, VERSION, "workflowrevisions", "Workf
 WORKFLOW_RUNS: Final = Resource(GROUP, VERSION, "workflowruns", "WorkflowRun")
 WORKFLOW_DECISIONS: Final = Resource(GROUP, VERSION, "workflowdecisions", "WorkflowDecision")
 # What this version lists and watches.
-OURS: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_REVISIONS, WORKFLOW_DECISIONS)
+OURS: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_REVISIONS, WORKFLOW_RUNS, WORKFLOW_DECISIONS)
 # Of these each object is looked at by itself. A revision is written by the reconcile of its Workflow.
-RECONCILED: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_DECISIONS)
+RECONCILED: Final = (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_RUNS, WORKFLOW_DECISIONS)
 
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from keep_operator.resources import provenance
-from keep_operator.resources.kinds import GROUP, WORKFLOW_DECISIONS, WORKFLOWS, Key
+from keep_operator.resources.kinds import GROUP, WORKFLOW_DECISIONS, WORKFLOW_RUNS, WORKFLOWS, Key
 from keep_operator.resources.shapes import TOKEN_LIMIT, Invalid, Violation
 
 S = TypeVar("S")
@@ -24,7 +24,9 @@ KEPT_ANNOTATIONS: Final = frozenset(
     {CONFIRM_DELETION, FORCE_DELETE, RECONCILE_REQUESTED_AT, CHANGE_NOTE, AUTHOR, NO_COLLECTION, ROLLBACK_TO}
 )
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-_HAVE_SOURCE: Final = (WORKFLOWS.kind, WORKFLOW_DECISIONS.kind)
+_HAVE_SOURCE: Final = (WORKFLOWS.kind, WORKFLOW_RUNS.kind, WORKFLOW_DECISIONS.kind)
+# Of these the labels of backup tools are looked for, whichever they are.
+_KEEP_ALL_LABELS: Final = (WORKFLOW_RUNS.kind,)
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -34,8 +36,8 @@ class Object(Generic[S]):
 
     ``spec`` is an ``Invalid`` (every fault with its path) where the server let something through that
     the schema forbids. ``status`` is the raw JSON, ``owners`` the raw owner references. Of annotations and labels only
-    those that the operator reads are kept. ``source`` tells of Workflows and decisions which tool they come from,
-    ``in_argo_cd`` of every object whether Argo CD tracks it.
+    those that the operator reads are kept, of a WorkflowRun all labels. ``source`` tells of Workflows, runs
+    and decisions which tool they come from, ``in_argo_cd`` of every object whether Argo CD tracks it.
     """
 
     key: Key
@@ -113,14 +115,14 @@ def parse(kind: str, raw: Mapping[str, Any], reader: Reader[S], *, known: Object
         or NOTHING,
         spec=known.spec if same and known is not None else _spec(raw, reader),
         status=raw.get("status") or NOTHING,
-        labels={key: value for key, value in (metadata.get("labels") or {}).items() if _is_kept(key)} or NOTHING,
+        labels={key: value for key, value in (metadata.get("labels") or {}).items() if _is_kept(kind, key)} or NOTHING,
         source=provenance.of(metadata) if kind in _HAVE_SOURCE else NOTHING,
         in_argo_cd=provenance.in_argo_cd(metadata),
     )
 
 
-def _is_kept(label: str) -> bool:
-    return label == MANAGED_BY or label.partition("/")[0].endswith(GROUP)
+def _is_kept(kind: str, label: str) -> bool:
+    return kind in _KEEP_ALL_LABELS or label == MANAGED_BY or label.partition("/")[0].endswith(GROUP)
 
 
 def _spec(raw: Mapping[str, Any], reader: Reader[S]) -> S | Invalid:

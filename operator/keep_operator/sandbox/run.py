@@ -1,6 +1,8 @@
-"""`make run`: the sandbox, operator and read API in it, and the sample story, all of it gone with Ctrl-C."""
+"""`make run`: the sandbox, operator, runner and read API in it, and the sample story, all of it gone with Ctrl-C."""
 
 import asyncio
+import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import Unavailable
 from keep_operator.resources.kinds import GROUP, Resource
-from keep_operator.sandbox import display, screen
+from keep_operator.sandbox import display, receiver, screen
 from keep_operator.sandbox.display import Display, Step
 from keep_operator.sandbox.instance import Sandbox
 from keep_operator.sandbox.processes import Command, bare_environment
@@ -31,7 +33,7 @@ START_LIMIT: Final = timedelta(seconds=90)  # for a machine under load
 
 
 class Process:
-    """A process of ours in a sandbox, ``operator`` or ``console``, under its own account and rights."""
+    """A process of ours in a sandbox: ``operator`` or ``console``, under its own account and rights, or ``runner``."""
 
     def __init__(self, box: Sandbox, name: str, command: str) -> None:
         self._box = box
@@ -78,6 +80,18 @@ class Process:
         assert found is not None  # since it is ready
         return f"http://127.0.0.1:{found[1]}"
 
+    def lines(self, begin: int) -> tuple[list[dict[str, Any]], int]:
+        """What it has logged from there on, in bytes of its log, without a line that is still being written; and where that ends."""
+        found = []
+        with contextlib.suppress(FileNotFoundError), self._log.open("rb") as log:
+            log.seek(begin)
+            for line in log:
+                if line.endswith(b"\n"):
+                    begin += len(line)
+                    with contextlib.suppress(ValueError):
+                        found.append(json.loads(line))
+        return found, begin
+
     def trouble(self) -> str | None:
         """Why it does not run any more, None while it does."""
         if self._box.roster.running(self._name):
@@ -115,26 +129,61 @@ def run(box: Sandbox) -> None:
             with relay.step("Installing the CRDs", USUAL_CRDS):
                 _install(box)
             operator, console = Process(box, "operator", "operate"), Process(box, "console", "console")
+            runner = Process(box, "runner", "runner")
             with relay.step("Starting the operator", USUAL_START):
                 operator.start()
                 console.start()
+                runner.start()
                 url = operator.await_ready()
             relay.say(f"Up after {time.monotonic() - began:.0f} s.")
             bars.close()
             relay.inner = display.Lines(sys.stderr)
-            asyncio.run(_tell(box, operator, console, url))
+            asyncio.run(_tell(box, operator, console, runner, url))
 
 
-async def _tell(box: Sandbox, operator: Process, console: Process, url: str) -> None:
-    async with Cluster(_admin(box)) as cluster:
+async def _tell(box: Sandbox, operator: Process, console: Process, runner: Process, url: str) -> None:
+    news = News(runner)
+    async with Cluster(_admin(box)) as cluster, receiver.listening(news.hear) as receiver_url:
         with screen.opened() as shown:
-            story = Story(cluster, shown, alive=lambda: operator.trouble() or console.trouble())
+            story = Story(
+                cluster,
+                shown,
+                alive=lambda: operator.trouble() or console.trouble() or runner.trouble(),
+                receiver_url=receiver_url,
+                news=news.take,
+            )
+            await asyncio.to_thread(runner.await_ready)
             took = await story.play()
             await asyncio.to_thread(console.await_ready)
             shown.chapter(f"All is Ready; the operator took {took.total_seconds():.1f} s for the whole story.")
             for line in _next(box, url, console.api_url):
                 shown.say(line)
             await story.follow()
+
+
+class News:
+    """What has become known of runs since somebody last asked: that they ended, and what arrived at the receiver."""
+
+    def __init__(self, runner: Process) -> None:
+        self._runner = runner
+        self._read = 0
+        self._heard: list[str] = []
+
+    def hear(self, line: str) -> None:
+        """Note what arrived."""
+        self._heard.append(f"receiver: {line}")
+
+    def take(self) -> list[str]:
+        """Each line once."""
+        heard, self._heard = self._heard, []
+        lines, self._read = self._runner.lines(self._read)
+        return heard + [_told(each) for each in lines if "run" in each and "state" in each]
+
+
+def _told(ended: dict[str, Any]) -> str:
+    version = f"v{ended['revision']} ({ended['hash']})"
+    detail = "" if ended["reason"] == "Completed" else f" {ended['reason']}: {ended['detail']}"
+    return f"run {ended['run'][-8:]} of {ended['workflow']} {version}: {ended['state']}{detail}"
 
 
 def _install(box: Sandbox) -> None:
@@ -198,7 +247,7 @@ def _next(box: Sandbox, url: str, api_url: str) -> list[str]:
         "  kubectl delete tenant platform --wait=false        # held while it is in use",
         f"  kubectl delete providers.keep-operator.dev --all -n {NAMESPACE}",
         f"  curl -s {url}/readyz {url}/metrics",
-        f"  tail -f {folder}/logs/operator.log",
+        f"  tail -f {folder}/logs/operator.log {folder}/logs/runner.log",
         "This table stays live. Ctrl-C ends everything.",
     ]
 

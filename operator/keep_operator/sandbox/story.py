@@ -11,6 +11,9 @@
     a broken edit, a good one       ->  version 2 cannot run, and 1 stays; version 3 takes over
     compare 1 and 3, roll back      ->  version 1 is active again, whatever Git applies
     another edit                    ->  version 4 ends the hold
+
+Once version 1 is active its interval is due: a runner executes it against the receiver, which shows what arrives. A second
+Workflow goes on doing so every ten seconds.
 """
 
 import asyncio
@@ -37,6 +40,7 @@ from keep_operator.resources.kinds import (
     WORKFLOWS,
     Resource,
 )
+from keep_operator.sandbox import receiver
 from keep_operator.sandbox.row import Row
 
 NAMESPACE: Final = "monitoring"
@@ -53,6 +57,7 @@ WORKFLOW: Final = "high-cpu"
 CAST: Final = (
     (WORKFLOW_DECISIONS, NAMESPACE, "high-cpu-back"),
     (WORKFLOWS, NAMESPACE, WORKFLOW),
+    (WORKFLOWS, NAMESPACE, "heartbeat"),
     *((PROVIDERS, NAMESPACE, name) for name in ("vms", "ntfy", "victoriametrics", "oncall")),
     (TENANTS, None, "platform"),
 )
@@ -74,10 +79,22 @@ class Screen(Protocol):
 class Story:
     """Plays the story on a cluster in which the operator runs."""
 
-    def __init__(self, cluster: Cluster, screen: Screen, *, alive: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        screen: Screen,
+        *,
+        alive: Callable[[], str | None],
+        receiver_url: str,
+        news: Callable[[], Sequence[str]],
+    ) -> None:
+        """``news`` has each line on runs, and on what the receiver heard, once."""
         self._cluster = cluster
         self._screen = screen
         self._alive = alive
+        self._receiver_url = receiver_url
+        self._news = news
+        self._told: list[str] = []
 
     async def play(self) -> timedelta:
         """Step by step until all is Ready; how long the operator took in sum, without the pauses for the eye.
@@ -111,6 +128,8 @@ class Story:
         took = await self._step("4-workflow.yaml", lambda rows: _reason(rows, WORKFLOW) == "ProvidersNotReady")
         self._screen.chapter("The Provider comes: version 1 is active.")
         took += await self._step("5-oncall.yaml", lambda rows: _all_ready(rows) and _runs(rows, 1))
+        self._screen.chapter("Its interval is due at once: a runner executes version 1. The receiver hears of it.")
+        await self._until(lambda _: self._has_heard("POST /oncall") and self._has_run(WORKFLOW))
         self._screen.chapter("An edit with a slip of the pen: version 2 cannot run. Version 1 stays active.")
         took += await self._step("6-slip.yaml", lambda rows: _reason(rows, WORKFLOW) == "SchemaError")
         self._screen.chapter("Git mends the slip: version 3 takes over.")
@@ -125,7 +144,17 @@ class Story:
         for _ in range(2):
             took += await self._step("7-edited.yaml", _rolled_back)
         self._screen.chapter("Git has the edit as it was meant: version 4 ends the hold by itself.")
-        return took + await self._step("9-mended.yaml", lambda rows: _all_ready(rows) and _runs(rows, 4))
+        took += await self._step("9-mended.yaml", lambda rows: _all_ready(rows) and _runs(rows, 4))
+        self._screen.chapter("Another Workflow runs every ten seconds, as long as the sandbox does.")
+        took += await self._step("10-heartbeat.yaml", _all_ready)
+        await self._until(lambda _: self._has_heard("POST /heartbeat") and self._has_run("heartbeat"))
+        return took
+
+    def _has_heard(self, what: str) -> bool:
+        return any(line.startswith(f"receiver: {what}") for line in self._told)
+
+    def _has_run(self, name: str) -> bool:
+        return any(line.startswith("run ") and f" of {name} " in line for line in self._told)
 
     async def _difference(self, before: int, after: int) -> list[str]:
         """A line for each part that differs, from one version to another."""
@@ -151,6 +180,7 @@ class Story:
 
     async def _step(self, sample: str, until: Callable[[list[Row]], bool]) -> timedelta:
         text = (package_files.files(__package__) / "samples" / sample).read_text(encoding="utf-8")
+        text = text.replace(receiver.IN_SAMPLES, self._receiver_url)
         for manifest in yaml.safe_load_all(text):
             if manifest["kind"] == WORKFLOW_DECISIONS.kind:  # carried out once for each id, for ever
                 manifest["spec"]["requestId"] = str(uuid.uuid4())
@@ -182,7 +212,9 @@ class Story:
             if until(rows):
                 break
             if took > PATIENCE:
-                stuck = "; ".join(f"{row.kind} {row.name}: {row.reason}, {row.message}" for row in rows)
+                stuck = "; ".join(
+                    [*self._told[-3:], *(f"{row.kind} {row.name}: {row.reason}, {row.message}" for row in rows)]
+                )
                 raise Unavailable("SandboxStoryStuck", f"nothing more happens after {PATIENCE.seconds} s: {stuck}")
         await asyncio.sleep(PAUSE_S if shown else 0.0)
         return took
@@ -191,6 +223,9 @@ class Story:
         while True:
             if (trouble := self._alive()) is not None:
                 raise Unavailable("SandboxProcessDied", trouble)
+            for line in self._news():
+                self._told.append(line)
+                self._screen.say(f"            {line}")
             listings = [await self._cluster.list(resource) for resource in SHOWN]
             yield [
                 Row.of({"kind": resource.kind, **item})

@@ -12,6 +12,7 @@ A worker that was paused and wakes up again finds its next write refused, whatev
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,18 +20,36 @@ from keep_operator.domain.execution import STATE_OF, Reason, Run, State, Step, S
 from keep_operator.errors import Conflict
 from keep_operator.store import documents, runs
 from keep_operator.store.connection import Connection, Prepared, Row
+from keep_operator.store.vault import Sealed
 
 # A result that is longer is cut, and marked; in characters of JSON.
 RESULT_LIMIT: Final = 256 * 1024
 MESSAGE_LIMIT: Final = 2_048
 LOG_LINES: Final = 1_000
 
+# What earlier events and runs left behind, as the first worker finds it: when the last run that succeeded began, and its results
+# by the names of its steps; since when the event's alert has been firing, and which actions have told of it since then.
+_BEHIND: Final = """
+    SELECT json_build_object('startedAt', last.started_at, 'results', last.results, 'firingSince', a.firing_since, 'told',
+        (SELECT json_agg(DISTINCT s.name) FROM keep_operator.run told JOIN keep_operator.run_step s ON s.run_id = told.id
+         WHERE told.workflow_id = run.workflow_id AND told.fingerprint = run.fingerprint AND told.id < run.id
+            AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since))
+    FROM (SELECT 1) one
+    LEFT JOIN keep_operator.alert a ON a.tenant_id = run.tenant_id AND a.fingerprint = run.fingerprint
+    LEFT JOIN LATERAL (
+        SELECT before.started_at, (SELECT json_object_agg(s.name, s.result) FROM keep_operator.run_step s
+            WHERE s.run_id = before.id AND s.state = 'Succeeded' AND s.iteration = -1) AS results
+        FROM keep_operator.run before
+        WHERE before.workflow_id = run.workflow_id AND before.state = 'Succeeded' AND before.id < run.id
+        ORDER BY before.id DESC LIMIT 1
+    ) last ON true
+"""
 _CLAIM: Final = Prepared(
     f"""
     WITH claimed AS (
         UPDATE keep_operator.run SET attempt = attempt + 1, state = 'Running', worker = %(worker)s,
-            started_at = coalesce(started_at, now())
-        WHERE id = %(id)s AND completed_at IS NULL AND attempt < max_attempts
+            started_at = coalesce(started_at, now()), context = coalesce(context, ({_BEHIND}))
+        WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned < max_attempts
         RETURNING *
     ), lost AS (
         UPDATE keep_operator.run_step SET state = 'Lost', completed_at = now(),
@@ -38,7 +57,7 @@ _CLAIM: Final = Prepared(
         FROM claimed WHERE run_step.run_id = claimed.id AND run_step.state = 'Running'
         RETURNING run_step.*
     )
-    SELECT {runs.COLUMNS.replace("run.", "claimed.")}, claimed.inputs, claimed.event,
+    SELECT {runs.COLUMNS.replace("run.", "claimed.")}, claimed.inputs, claimed.event, claimed.context,
         r.definition, w.external_name, w.settings,
         (SELECT json_agg(row_to_json(s) ORDER BY s.position, s.iteration, s.attempt, s.try_number) FROM (
             SELECT * FROM lost UNION ALL
@@ -61,7 +80,7 @@ _BEGIN: Final = Prepared(
         (run_id, position, iteration, try_number, attempt, name, kind, type, state, side_effects)
     SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, 'Running',
         %(side_effects)s
-    FROM held RETURNING run_id
+    FROM held ON CONFLICT DO NOTHING RETURNING run_id
     """,  # noqa: S608
     {},
 )
@@ -83,7 +102,7 @@ _NOTE: Final = Prepared(
         side_effects, started_at, completed_at, message, facts)
     SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, %(state)s, 'None',
         clock_timestamp(), clock_timestamp(), %(message)s, %(facts)s::json
-    FROM held RETURNING run_id
+    FROM held ON CONFLICT DO NOTHING RETURNING run_id
     """,  # noqa: S608
     {},
 )
@@ -94,16 +113,59 @@ _PROVIDERS: Final = Prepared(
 )
 _END: Final = Prepared(
     """
-    UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
-        completed_at = clock_timestamp()
-    WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id
+    WITH ended AS (
+        UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
+            completed_at = clock_timestamp()
+        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id
+    ), closed AS (
+        UPDATE keep_operator.run_step SET state = 'Failed', completed_at = clock_timestamp(), message = 'Ended with the run'
+        FROM ended WHERE run_id = ended.id AND run_step.state = 'Running'
+    ), told AS (
+        INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
+        SELECT ended.id, line.at, line.position, line.level, line.message FROM ended,
+            json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
+    )
+    SELECT id FROM ended
+    """,
+    {},
+)
+# For the alert that a step tells more about; if there is none (any more), it is told to nobody.
+_ENRICH: Final = Prepared(
+    """
+    UPDATE keep_operator.alert SET enrichments = (enrichments::jsonb || %(more)s::jsonb)::json, updated_at = now()
+    WHERE tenant_id = %(tenant)s AND fingerprint = %(fingerprint)s
     """,
     {},
 )
 _GIVE_UP: Final = Prepared(
     """
     UPDATE keep_operator.run SET state = 'Failed', reason = 'WorkerLost', message = %(message)s, completed_at = now()
-    WHERE id = %(id)s AND completed_at IS NULL AND attempt >= max_attempts RETURNING id
+    WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned >= max_attempts RETURNING id
+    """,
+    {},
+)
+# Whether a write arrived whose answer was lost: then to write it again is no fault.
+_STANDS: Final = Prepared(
+    f"""
+    WITH {_HELD}
+    SELECT held.id FROM held JOIN keep_operator.run_step s ON s.run_id = held.id
+    WHERE s.position = %(position)s AND s.iteration = %(iteration)s AND s.try_number = %(try_number)s
+        AND s.attempt = %(attempt)s AND s.state = %(state)s
+    """,  # noqa: S608
+    {},
+)
+_MINE: Final = Prepared("SELECT reason, worker FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s", {})
+# What is marked as begun was not done: it is given back between two steps.
+_GIVE_BACK: Final = Prepared(
+    """
+    WITH given AS (
+        UPDATE keep_operator.run SET returned = returned + 1, worker = NULL
+        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL AND worker IS NOT NULL RETURNING id
+    ), undone AS (
+        DELETE FROM keep_operator.run_step USING given
+        WHERE run_id = given.id AND run_step.attempt = %(attempt)s AND run_step.state = 'Running'
+    )
+    SELECT id FROM given
     """,
     {},
 )
@@ -112,7 +174,8 @@ _LOG: Final = Prepared(
     INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
     SELECT %(id)s, line.at, line.position, line.level, line.message
     FROM json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
-    WHERE EXISTS (SELECT 1 FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s)
+    WHERE EXISTS (SELECT 1 FROM keep_operator.run
+        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL)
     """,
     {},
 )
@@ -130,6 +193,15 @@ _LOGGED: Final = Prepared(
 )
 
 
+_USED: Final = Prepared(
+    """
+    SELECT p.id, p.external_name, p.type, p.config, p.config_hash, p.credentials, p.key_name
+    FROM keep_operator.provider p WHERE p.tenant_id = %(tenant)s AND p.external_name = ANY(%(names)s)
+    """,
+    {},
+)
+
+
 class Lost(Conflict):
     """Another worker has the run, or it has ended: whoever gets this stops at once, and writes nothing more."""
 
@@ -141,16 +213,47 @@ class Lost(Conflict):
 class Claim:
     """A run that a worker has now, and all that it needs to go on. ``definition`` is the bound revision's, and no other.
 
-    ``steps`` are all starts so far, ended or lost.
+    ``context`` is what earlier events and runs left behind, as the run's first worker found it: ``startedAt`` and ``results`` of the
+    last run that succeeded, ``firingSince`` of the event's alert, ``told``: actions that succeeded for it since then. ``steps`` are
+    all starts so far, ended or lost.
     """
 
     run: Run
     workflow_name: str
+    context: Mapping[str, Any]
     settings: Mapping[str, Any]
     definition: Mapping[str, Any]
     inputs: Mapping[str, Any]
     event: Mapping[str, Any] | None
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A Provider's record as a run uses it; ``sealed`` are its credentials, None: it has none."""
+
+    id: UUID
+    name: str
+    type: str
+    config: Mapping[str, Any]
+    config_hash: str
+    sealed: Sealed | None
+
+
+async def providers(conn: Connection, tenant_id: str, names: Sequence[str]) -> dict[str, Used]:
+    """The tenant's Providers of these names, as far as they are there."""
+    found = await conn.execute(_USED, {"tenant": tenant_id, "names": list(names)})
+    return {
+        row.external_name: Used(
+            row.id,
+            row.external_name,
+            row.type,
+            row.config,
+            row.config_hash,
+            None if row.credentials is None else Sealed(row.key_name, row.credentials),
+        )
+        for row in found
+    }
 
 
 async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
@@ -166,6 +269,7 @@ async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
     return Claim(
         run=runs.run_of(row),
         workflow_name=row.external_name,
+        context=row.context,
         settings=row.settings,
         definition=row.definition,
         inputs=row.inputs,
@@ -177,11 +281,16 @@ async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
 async def begin(conn: Connection, run: Run, step: Step) -> None:
     """Mark that a step is begun, before it has any effect. Raises Lost."""
     marks = {"name": step.name, "kind": step.kind, "type": step.type, "side_effects": step.side_effects}
-    await _write(conn, run, _BEGIN, {**_place(step), **marks})
+    await _write_step(conn, run, _BEGIN, {**_place(step), **marks, "state": StepState.RUNNING})
 
 
-async def finish(conn: Connection, run: Run, step: Step) -> None:
-    """Note how a step that was begun has ended: the checkpoint. Raises Lost."""
+async def finish(
+    conn: Connection, run: Run, step: Step, enrichments: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> None:
+    """Note how a step that was begun has ended: the checkpoint. Raises Lost.
+
+    ``enrichments``: by the fingerprint of an alert what the step tells of it, ``{key: {"value": …, "disposable": …}}``.
+    """
     result, truncated = _cut(step.result)
     given = {
         "state": step.state,
@@ -190,7 +299,10 @@ async def finish(conn: Connection, run: Run, step: Step) -> None:
         "message": _short(step.message),
         "facts": None if step.facts is None else documents.text(dict(step.facts)),
     }
-    await _write(conn, run, _FINISH, {**_place(step), **given})
+    await _write_step(conn, run, _FINISH, {**_place(step), **given})
+    for fingerprint, more in enrichments.items():
+        about = {"tenant": run.tenant_id, "fingerprint": fingerprint, "more": documents.text(dict(more))}
+        await conn.execute(_ENRICH, about)
 
 
 async def note(conn: Connection, run: Run, step: Step) -> None:
@@ -203,7 +315,7 @@ async def note(conn: Connection, run: Run, step: Step) -> None:
         "message": _short(step.message),
         "facts": None if step.facts is None else documents.text(dict(step.facts)),
     }
-    await _write(conn, run, _NOTE, {**_place(step), **given})
+    await _write_step(conn, run, _NOTE, {**_place(step), **given})
 
 
 async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) -> None:
@@ -211,18 +323,37 @@ async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) 
     await _write(conn, run, _PROVIDERS, {"hashes": documents.text(dict(hashes))})
 
 
-async def end(conn: Connection, run: Run, reason: Reason, message: str) -> State:
-    """End the run; nothing changes that any more. Raises Lost."""
+async def end(
+    conn: Connection, run: Run, reason: Reason, message: str, lines: Sequence[Mapping[str, Any]] = ()
+) -> State:
+    """End the run, with the last ``lines`` of its log, as `log` takes them; nothing changes that any more. Raises Lost."""
     state = STATE_OF[reason]
-    await _write(conn, run, _END, {"state": state, "reason": reason, "message": _short(message)})
+    given = {"id": run.id, "attempt": run.attempt, "state": state, "reason": reason, "message": _short(message)}
+    await _write(conn, run, _END, {**given, "lines": _lines(lines)})
     return state
+
+
+async def ended(conn: Connection, run: Run, reason: Reason) -> bool:
+    """Whether it has ended so in this claim: what `end` wrote, though its answer was lost."""
+    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    return row is not None and row.reason == reason
+
+
+async def returned(conn: Connection, run: Run) -> bool:
+    """Whether it was given back in this claim, though the answer was lost."""
+    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    return row is not None and row.worker is None and row.reason is None
+
+
+async def give_back(conn: Connection, run: Run) -> None:
+    """Note that the worker gives the run back in order, between two steps: that is no loss. Raises Lost."""
+    await _write(conn, run, _GIVE_BACK, {})
 
 
 async def log(conn: Connection, run: Run, lines: Sequence[Mapping[str, Any]]) -> None:
     """Add lines (``at`` in ISO form, ``position``, ``level``, ``message``) to the run's log; those of a lost claim are dropped."""
     if lines:
-        text = documents.text([dict(line, message=_short(str(line["message"]))) for line in lines[:LOG_LINES]])
-        await conn.execute(_LOG, {"id": run.id, "attempt": run.attempt, "lines": text})
+        await conn.execute(_LOG, {"id": run.id, "attempt": run.attempt, "lines": _lines(lines)})
 
 
 async def steps(conn: Connection, run_id: UUID, most: int = 1_000) -> list[Step]:
@@ -272,6 +403,13 @@ async def _write(conn: Connection, run: Run, what: Prepared, values: Mapping[str
         raise Lost(run.id)
 
 
+async def _write_step(conn: Connection, run: Run, what: Prepared, values: Mapping[str, Any]) -> None:
+    """A write that may be repeated: the second time it finds what it would have done."""
+    given = {"id": run.id, "attempt": run.attempt, **values}
+    if (await conn.execute(what, given)).first() is None and (await conn.execute(_STANDS, given)).first() is None:
+        raise Lost(run.id)
+
+
 def _place(step: Step) -> dict[str, Any]:
     return {"position": step.position, "iteration": step.iteration, "try_number": step.try_number}
 
@@ -284,6 +422,10 @@ def _cut(result: Any) -> tuple[str | None, bool]:
     if len(text) <= RESULT_LIMIT:
         return text, False
     return documents.text(text[: RESULT_LIMIT - 1_024]), True
+
+
+def _lines(lines: Sequence[Mapping[str, Any]]) -> str:
+    return documents.text([dict(line, message=_short(str(line["message"]))) for line in lines[:LOG_LINES]])
 
 
 def _short(text: str | None) -> str | None:

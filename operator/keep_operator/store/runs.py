@@ -10,7 +10,7 @@ the run's id and nothing else; when it is taken up, that row says what to load.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,6 +31,8 @@ QUEUE: Final = "runs"
 BACKLOG: Final = 1_000
 # Rows that one statement removes at most, so that none holds locks for long (A-RET-6).
 BATCH: Final = 5_000
+# How long runs are kept where their Workflow does not say.
+MAX_AGE: Final = timedelta(days=90)
 
 _COLUMNS: Final = """
     run.id, run.tenant_id, run.workflow_id, run.revision, run.content_hash, run.selection, run.trigger, run.mode, run.state,
@@ -132,6 +134,17 @@ _CANCEL: Final = Prepared(
     """,  # noqa: S608
     {},
 )
+_CANCELLED: Final = Prepared(
+    "SELECT id FROM keep_operator.run WHERE id = ANY(%(ids)s) AND cancel_requested AND completed_at IS NULL", {}
+)
+# Unfinished runs are few beside those that have ended, and an index has them alone.
+_BACKLOG: Final = Prepared(
+    """
+    SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(queued_at)), 0) AS oldest_s
+    FROM keep_operator.run WHERE completed_at IS NULL AND state = 'Queued'
+    """,
+    {},
+)
 _UNFINISHED: Final = Prepared(
     f"""
     SELECT {COLUMNS} FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id
@@ -139,14 +152,29 @@ _UNFINISHED: Final = Prepared(
     """,  # noqa: S608
     {},
 )
+# Ids begin with the time at which their run was asked for, so that of each workflow only the oldest are looked at; by the clock of
+# who asked, hence an hour more.
 _EXPIRE: Final = Prepared(
     """
     DELETE FROM keep_operator.run WHERE id IN (
-        SELECT id FROM keep_operator.run WHERE workflow_id = %(workflow_id)s AND completed_at < %(before)s
-        ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+        SELECT old.id
+        FROM keep_operator.workflow w
+        CROSS JOIN LATERAL (SELECT %(now)s - make_interval(secs => coalesce(
+            (w.settings -> 'runHistory' ->> 'maxAgeSeconds')::float, %(max_age_s)s)) AS before) kept
+        CROSS JOIN LATERAL (
+            SELECT run.id FROM keep_operator.run
+            WHERE run.workflow_id = w.id AND run.completed_at < kept.before AND run.id < (lpad(to_hex((extract(
+                epoch FROM kept.before + interval '1 hour') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+            ORDER BY run.id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+        ) old
+        LIMIT %(most)s)
     """,
-    {},
+    {"max_age_s": MAX_AGE.total_seconds()},
 )
+
+
+# One runner at a time removes what is old; arbitrary, but for ever.
+_RETAINING: Final = Prepared("SELECT pg_try_advisory_xact_lock(7237117975334838382)", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +183,14 @@ class Requested:
 
     run: Run
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The runs of the whole installation that wait, and how long the oldest of them has."""
+
+    waiting: int
+    oldest_s: float
 
 
 async def request(conn: Connection, workflow_id: UUID, asked: Asked) -> Requested | Refusal:
@@ -214,9 +250,28 @@ async def cancel_all(conn: Connection, workflow_id: UUID, *, message: str) -> in
     return len((await conn.execute(_CANCEL, asked)).all())
 
 
-async def expire(conn: Connection, workflow_id: UUID, before: datetime, most: int = BATCH) -> int:
-    """Remove runs that ended before that moment, with their steps and logs; how many (A-RET-6). Repeat while it is ``most``."""
-    return (await conn.execute(_EXPIRE, {"workflow_id": workflow_id, "before": before, "most": most})).rowcount
+async def backlog(conn: Connection) -> Backlog:
+    """What no worker has taken up yet."""
+    row = (await conn.execute(_BACKLOG)).one()
+    return Backlog(row.waiting, float(row.oldest_s))
+
+
+async def cancelled(conn: Connection, ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the runs that have been asked to end and have not."""
+    return list((await conn.execute(_CANCELLED, {"ids": list(ids)})).scalars()) if ids else []
+
+
+async def retaining(conn: Connection) -> bool:
+    """Whether nobody else removes old rows, until the transaction ends."""
+    return bool(await conn.scalar(_RETAINING))
+
+
+async def expire(conn: Connection, now: datetime, most: int = BATCH) -> int:
+    """Remove runs that ended longer ago than their workflow says, with their steps and logs; how many (A-RET-6).
+
+    Repeat while it is ``most``. Rows in use are left for the next time.
+    """
+    return (await conn.execute(_EXPIRE, {"now": now, "most": most})).rowcount
 
 
 def run_of(row: Row) -> Run:

@@ -117,6 +117,8 @@ TENANT: Final = Table(
     _moment("created_at"),
     _moment("updated_at"),
     *_added_columns(),
+    # What runners need of the spec.
+    Column("settings", JSON),
     _owner_whole("tenant"),
     _policy("tenant"),
     # No check that the id is in lower case: a row made by other hands may be adopted as it is. What may
@@ -355,9 +357,13 @@ RUN: Final = Table(
     Column("try_number", Integer, nullable=False, server_default=text("1")),
     # How often a worker has taken the run up: the fence between them (A-RUN-6).
     Column("attempt", Integer, nullable=False, server_default=text("0")),
+    # How often of those a worker has given it back in order: these are no losses.
+    Column("returned", Integer, nullable=False, server_default=text("0")),
     Column("max_attempts", Integer, nullable=False),
     Column("timeout_s", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    # What earlier events and runs left behind, as the first worker found it; the same for all that follow.
+    Column("context", JSON),
     Column("provider_config_hashes", JSON),
     Column("worker", Text),
     _moment("queued_at"),

@@ -14,11 +14,13 @@ entry in the same statement. All run within `engine.transaction`; ``find`` and `
 `engine.look`. Ids are compared in lower case: two that differ in case only collide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSON
 
 from keep_operator.domain import tenant
 from keep_operator.domain.collection import Lost
@@ -26,7 +28,7 @@ from keep_operator.domain.ownership import Owner
 from keep_operator.domain.tenant import Record, Token
 from keep_operator.resources.kinds import TENANTS, Key
 from keep_operator.resources.shapes import DeletionPolicy
-from keep_operator.store import ledger, ownership, tokens
+from keep_operator.store import documents, ledger, ownership, tokens
 from keep_operator.store.connection import Connection, Row, prepared
 from keep_operator.store.ledger import Action, Deed
 from keep_operator.store.tables import INGEST_TOKEN, LEDGER, PROVIDER, TENANT, WORKFLOW
@@ -41,6 +43,7 @@ _RECORD: Final = (
     TENANT.c.owner_uid,
     TENANT.c.deletion_policy,
     TENANT.c.checksum,
+    TENANT.c.settings,
 )
 
 _IS_OWN: Final = sa.and_(TENANT.c.owner_cluster == sa.bindparam("cluster"), TENANT.c.owner_uid == sa.bindparam("uid"))
@@ -54,6 +57,7 @@ _IN_USE: Final = sa.or_(
 
 _FIND: Final = prepared(sa.select(*_RECORD).where(_HAS_ID))
 _FIND_OWNED: Final = prepared(sa.select(*_RECORD).where(_IS_OWN))
+_SETTINGS: Final = prepared(sa.select(TENANT.c.settings).where(TENANT.c.id == sa.bindparam("tenant", type_=sa.Text)))
 _TOKENS: Final = (
     sa.select(
         sa.func.json_agg(
@@ -96,6 +100,15 @@ async def find_owned(conn: Connection, owner: Owner) -> Record | None:
     return _first(await conn.execute(_FIND_OWNED, {"cluster": owner.cluster_id, "uid": owner.uid}))
 
 
+async def egress(conn: Connection, tenant_id: str) -> tuple[str, ...]:
+    """What steps of the tenant may reach beyond what all may: networks and names, `spec.egress.allow`."""
+    settings = await conn.scalar(_SETTINGS, {"tenant": tenant_id})
+    match settings:
+        case {"egress": {"allow": [*entries]}}:
+            return tuple(each for each in entries if isinstance(each, str))
+    return ()
+
+
 async def everything(conn: Connection) -> list[Record]:
     """All rows by id; for commands, not for reconciles."""
     return [_record(row) for row in await conn.execute(sa.select(*_RECORD).order_by(TENANT.c.id))]
@@ -121,6 +134,7 @@ async def insert(conn: Connection, record: Record, *, actor: str) -> None:
             delete_when_empty=record.delete_when_empty,
             deletion_policy=record.deletion_policy,
             checksum=record.checksum,
+            settings=_stored(record),
             **ownership.marker(record.owner),
         )
         .returning(TENANT.c.id.label("tenant_id"))
@@ -139,6 +153,7 @@ async def update(
     *,
     display_name: str | None,
     deletion_policy: DeletionPolicy,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     actor: str,
 ) -> bool:
     """Makes the row say what is declared; False, and nothing written, when it does already.
@@ -151,13 +166,15 @@ async def update(
     if row is None:
         raise _conflict(tenant_id)
     before = _record(row)
-    after = _with(before, display_name, deletion_policy)
+    after = _with(before, display_name, deletion_policy, settings)
     if after == before:
         return False
-    fields = tenant.differences(before, display_name, deletion_policy) or ["checksum"]
+    fields = tenant.differences(before, display_name, deletion_policy, settings) or ["checksum"]
     details: dict[str, Any] = {"id": tenant_id, "fields": fields}
     if "displayName" in fields:
         details |= {"from": before.display_name, "to": after.display_name}
+    if "egress" in fields:
+        details["egress"] = {"from": before.settings.get("egress"), "to": after.settings.get("egress")}
     changed = _changing(tenant_id, owner, **_content(after))
     action = Action.UPDATED if before.intact else Action.DRIFT_CORRECTED
     await conn.execute(ledger.done(Deed(changed, action, details)), ledger.subject(_key(owner), owner.uid, actor))
@@ -183,6 +200,7 @@ async def adopt(
     *,
     display_name: str | None,
     deletion_policy: DeletionPolicy,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     actor: str,
 ) -> None:
     """Takes a record that is nobody's, or by force another's (A-AD-1); it no longer goes with its last provider.
@@ -190,7 +208,7 @@ async def adopt(
     ``display_name`` None leaves it. Ledger: Adopted, with what the row really held at that moment. Conflict when its
     owner is not ``before.owner`` any more.
     """
-    after = _with(before, display_name, deletion_policy)
+    after = _with(before, display_name, deletion_policy, settings)
     previous = _guarded(before.id, before.owner).with_for_update().cte("previous")
     adopted = (
         sa.update(TENANT)
@@ -316,6 +334,8 @@ def _record(row: Row) -> Record:
         delete_when_empty=row.delete_when_empty,
         deletion_policy=row.deletion_policy,
         checksum=row.checksum,
+        # What is no object was not written by the operator.
+        settings=row.settings if isinstance(row.settings, dict) else {} if row.settings is None else {"": row.settings},
     )
 
 
@@ -324,10 +344,12 @@ def _with_tokens(row: Row) -> Record:
     return replace(_record(row), tokens=found)
 
 
-def _with(before: Record, display_name: str | None, deletion_policy: DeletionPolicy) -> Record:
+def _with(
+    before: Record, display_name: str | None, deletion_policy: DeletionPolicy, settings: Mapping[str, Any]
+) -> Record:
     """The record as it shall be, with its checksum."""
     name = before.display_name if display_name is None else display_name
-    after = replace(before, display_name=name, deletion_policy=deletion_policy)
+    after = replace(before, display_name=name, deletion_policy=deletion_policy, settings=settings)
     return replace(after, checksum=tenant.checksum(after, display_name))
 
 
@@ -336,7 +358,13 @@ def _content(record: Record) -> dict[str, Any]:
         "display_name": record.display_name,
         "deletion_policy": record.deletion_policy,
         "checksum": record.checksum,
+        "settings": _stored(record),
     }
+
+
+def _stored(record: Record) -> Any:
+    """NULL where there is nothing to say, as in the rows of before."""
+    return sa.cast(sa.literal(documents.text(dict(record.settings)), sa.Text), JSON) if record.settings else sa.null()
 
 
 def _key(owner: Owner) -> Key:

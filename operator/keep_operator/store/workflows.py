@@ -40,6 +40,7 @@ from keep_operator.store.tables import (
     HOLD,
     REVISION_STATE,
     REVISION_TAG,
+    RUN,
     WORKFLOW,
     WORKFLOW_REVISION,
 )
@@ -131,11 +132,21 @@ _DEPLOYMENTS: Final = sa.select(
     )
 ).scalar_subquery()
 
+_UNFINISHED: Final = (
+    sa.select(RUN.c.revision, sa.func.count().label("runs"))
+    .where(RUN.c.tenant_id == WORKFLOW.c.tenant_id, RUN.c.workflow_id == WORKFLOW.c.id, RUN.c.completed_at.is_(None))
+    .group_by(RUN.c.revision)
+    .correlate(WORKFLOW)
+    .subquery("unfinished")
+)
+_RUNNING: Final = sa.select(sa.func.json_object_agg(_UNFINISHED.c.revision, _UNFINISHED.c.runs)).scalar_subquery()
+
 _LOOK: Final = sa.select(
     *_ROW,
     _REVISIONS.label("revisions"),
     _TAGS.label("tags"),
     _DEPLOYMENTS.label("deployments"),
+    _RUNNING.label("running"),
     *(each.label(f"hold_{each.name}") for each in HOLD.c),
 ).select_from(sa.outerjoin(WORKFLOW, HOLD, HOLD.c.workflow_id == WORKFLOW.c.id))
 
@@ -596,6 +607,7 @@ def _lineage(row: Row) -> Lineage:
         ),
         deployments=tuple(deployment_of(_with_times(each, _DEPLOYED_AT)) for each in row.deployments or ()),
         hold=None if row.hold_workflow_id is None else _hold(row),
+        running={int(number): runs for number, runs in (row.running or {}).items()},
     )
 
 

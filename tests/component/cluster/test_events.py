@@ -185,3 +185,16 @@ async def test_the_longest_names_have_events_too(api: Hostile, recorder: Recorde
     written = api.asked[0].body["metadata"]["name"]
     assert len(written) <= 253
     assert all(part and part[0].isalnum() and part[-1].isalnum() for part in written.split("."))
+
+
+async def test_what_happened_once_is_told_once(
+    api: Hostile, recorder: Recorder, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its name: another process, or the same again, meets the Event that is there, and it is not counted up."""
+    await recorder.record(VMS, "Warning", "StepFailed", "Run 1 failed", once="0123456789abcdef0123")
+    assert api.asked[0].body["metadata"]["name"] == "vms.0123456789abcdef0123"
+    api.otherwise = status(409, "AlreadyExists")
+    clock.forward(minutes=1)
+    await recorder.record(VMS, "Warning", "StepFailed", "Run 1 failed", once="0123456789abcdef0123")
+    assert [asked.method for asked in api.asked] == ["POST", "POST"]
+    assert caplog.messages == []

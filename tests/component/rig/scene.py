@@ -17,6 +17,9 @@ _TABLES: Final = [
 _CIRCLE: Final = sql.SQL("ALTER TABLE keep_operator.workflow ALTER CONSTRAINT workflow_active_revision_fkey {}")
 """A workflow points to its active revision, which points to the workflow."""
 
+_JOBS: Final = sql.SQL("DELETE FROM keep_operator.procrastinate_jobs")
+"""What waits for a runner is no part of a scene: a run is asked for again by its row."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -32,6 +35,7 @@ class Scene:
             for table in _TABLES:
                 connection.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table))
             connection.execute(_CIRCLE.format(sql.SQL("DEFERRABLE INITIALLY DEFERRED")))
+            connection.execute(_JOBS)
             for table in reversed(_TABLES):
                 connection.execute(sql.SQL("DELETE FROM {}").format(table))
             for table, rows in zip(_TABLES, self.rows, strict=False):

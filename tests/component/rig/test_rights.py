@@ -12,7 +12,7 @@ from component.rig.rig import Rig
 from keep_operator.cluster.access import RULES, Reach
 from keep_operator.domain.decision import KEPT
 from keep_operator.resources.kinds import NAMESPACES, WORKFLOW_DECISIONS, WORKFLOW_REVISIONS
-from manifests import config_map, credential, decision, definition, provider, secret, tenant, workflow
+from manifests import config_map, credential, decision, definition, provider, run, secret, tenant, workflow
 
 pytestmark = pytest.mark.component
 
@@ -28,6 +28,7 @@ READING = workflow(
 )
 AGING = workflow("aging", WATCHED, "team", definition("one"), retention={"sinceCreate": "1m", "sinceLastActive": "1m"})
 BACK = decision("Rollback", HELLO)
+RUN = run(HELLO, ttlSecondsAfterFinished=1)
 VERBS: Final = {"GET": "get", "LIST": "list", "WATCH": "watch", "POST": "create", "PATCH": "patch", "APPLY": "patch"}
 Used = set[tuple[str, str, str]]
 
@@ -49,6 +50,10 @@ async def _live(rig: Rig) -> None:
     await rig.rest()
     rig.user.apply(BACK)
     await rig.user.condition(BACK, "Handled", ("True", "Done"))
+    rig.user.apply(RUN)
+    await rig.user.condition(RUN, "Succeeded", ("Unknown", "Queued"))
+    rig.user.edit(RUN, cancel=True)
+    await rig.user.gone(RUN)
     _tamper(rig)
     await rig.rest()
     await _archive(rig)

@@ -30,11 +30,12 @@ _CHANCE: Final = {
     *("resourceVersion", "creationTimestamp", "deletionTimestamp", "lastTransitionTime"),
     *("at", "since", "handledAt", "firstActiveAt", "lastActiveAt", "archivedAt"),
     *("at", "since", "created_at", "updated_at", "first_active_at", "last_active_at", "archived_at", "deleted_at"),
+    *("queuedAt", "startedAt", "completedAt", "duration", "queued_at", "started_at", "completed_at", "expires_at"),
     *("checksum", "ledgerId", "ledger_id"),
 }
 TOKEN: Final = "token-of-the-machine"
 """What the machines of the stories send."""
-_MAY_BE_NULL: Final = ("first_active_at", "last_active_at", "archived_at", "deleted_at")
+_MAY_BE_NULL: Final = ("first_active_at", "last_active_at", "archived_at", "deleted_at", "completed_at")
 """Times of which it matters whether they are there."""
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RECORDS: Final = [

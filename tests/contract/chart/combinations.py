@@ -14,7 +14,12 @@ from charts import ANCIENT, NEWEST, Json, helm
 GOLDEN: Final = Path(__file__).parent / "golden"
 COMBINATIONS: Final[dict[str, Json]] = {
     "defaults": {},
-    "trial": {"postgresql": {"enabled": True}, "operator": {"replicas": 1}, "console": {"replicas": 1}},
+    "trial": {
+        "postgresql": {"enabled": True},
+        "operator": {"replicas": 1},
+        "console": {"replicas": 1},
+        "runner": {"replicas": 1, "autoscaling": {"enabled": False}},
+    },
     "namespaced": {"watchNamespaces": ["monitoring", "sre"], "secretNamespaces": ["monitoring"]},
     "everything": {
         "labels": {"team": "platform"},
@@ -24,8 +29,27 @@ COMBINATIONS: Final[dict[str, Json]] = {
             "database": {"secret": {"name": "console-database"}},
             "ingress": {"enabled": True, "host": "keep.example.com", "tlsSecretName": "keep-tls"},
         },
+        "runner": {
+            "database": {"secret": {"name": "runner-database"}},
+            "autoscaling": {
+                "maxReplicas": 20,
+                "metrics": [
+                    {
+                        "type": "External",
+                        "external": {
+                            "metric": {"name": "keep_operator_runs_waiting"},
+                            "target": {"type": "Value", "value": "100"},
+                        },
+                    }
+                ],
+            },
+        },
         "networkPolicy": {
-            "egress": {"enabled": True, "database": {"cidrs": ["10.1.0.0/16"]}},
+            "egress": {
+                "enabled": True,
+                "apiServer": {"cidrs": ["10.0.0.1/32", "fd00::1/128"]},
+                "database": {"cidrs": ["10.1.0.0/16"]},
+            },
             "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "prometheus"}}}],
         },
         "metrics": {"podMonitor": {"enabled": True}},
@@ -38,6 +62,7 @@ COMBINATIONS: Final[dict[str, Json]] = {
     },
     "little": {
         "console": {"enabled": False},
+        "runner": {"enabled": False},
         "crds": {"install": False},
         "rbac": {"create": False, "userRoles": False},
         "networkPolicy": {"enabled": False},

@@ -9,6 +9,7 @@ from contract.chart.combinations import COMBINATIONS
 from keep_operator.cluster import access
 from keep_operator.plugin import reach
 from keep_operator.resources import crds
+from keep_operator.runner import execution
 from keep_operator.sandbox import tools
 from keep_operator.settings import PREFIX, SECRETS, Settings
 
@@ -140,8 +141,10 @@ def test_every_setting_can_be_set_by_a_value() -> None:
 
 def test_the_defaults_are_those_of_the_settings() -> None:
     """An installation by the chart behaves as one by hand, unless a value says otherwise."""
-    container = one(helm().render(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    given = {name: value for name, value in environment(container).items() if isinstance(value, str)}
+    given: dict[str, str] = {}
+    for each in of_kind(helm().render(), "Deployment"):
+        (container,) = each["spec"]["template"]["spec"]["containers"]
+        given |= {name: value for name, value in environment(container).items() if isinstance(value, str)}
     given = {name: value for name, value in given.items() if name.startswith(PREFIX) and not name.endswith("_FILE")}
     loaded = Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
     assert loaded == Settings()
@@ -157,6 +160,54 @@ def test_kubectl_keep_finds_the_console() -> None:
     assert template["metadata"]["labels"].items() >= service["spec"]["selector"].items()
     ports = {each["name"]: each["containerPort"] for each in template["spec"]["containers"][0]["ports"]}
     assert (port["name"], ports[port["targetPort"]]) == ("http", Settings().console_port)
+
+
+def test_the_runner_has_nothing_of_the_api_server() -> None:
+    """Whoever gets hold of a pod that calls the world has no token, no right and no way to the API server."""
+    objects = helm().render(COMBINATIONS["everything"])
+    pod = one(objects, "Deployment", f"{RELEASE}-runner")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    account = pod["serviceAccountName"]
+    assert one(objects, "ServiceAccount", account)["automountServiceAccountToken"] is False
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        assert all(account != subject["name"] for each in of_kind(objects, kind) for subject in each["subjects"])
+    policies = {part: one(objects, "NetworkPolicy", f"{RELEASE}{part}")["spec"] for part in ("", "-runner")}
+    api_server = [{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}]
+    assert any(rule.get("to") == api_server for rule in policies[""]["egress"])
+    (world,) = [rule["to"] for rule in policies["-runner"]["egress"] if "ports" not in rule]
+    assert [each["ipBlock"]["except"] for each in world if "ipBlock" in each] == [
+        ["169.254.0.0/16", "10.0.0.1/32"],
+        ["fe80::/10", "fd00::1/128"],
+    ]
+
+
+def test_what_steps_may_call_can_be_said() -> None:
+    """Who lists what workflows call gets a policy with that list, and nothing beside it but DNS and database."""
+    mine = [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"protocol": "TCP", "port": 443}]}]
+    objects = helm().render({"networkPolicy": {"egress": {"enabled": True, "runner": mine}}})
+    dns, listed, database = one(objects, "NetworkPolicy", f"{RELEASE}-runner")["spec"]["egress"]
+    assert [listed] == mine
+    assert [{port["port"] for port in rule["ports"]} for rule in (dns, database)] == [{53}, {5432}]
+
+
+def test_a_pod_that_ends_may_finish_its_steps() -> None:
+    """A rolling upgrade loses no step that takes as long as it may by default."""
+    pod = one(helm().render(), "Deployment", f"{RELEASE}-runner")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > execution.STEP_TIMEOUT_S + 10
+
+
+@pytest.mark.parametrize(("kubernetes", "version"), [(ANCIENT, "v2beta2"), ("1.23.0", "v2"), (NEWEST, "v2")])
+def test_the_runner_is_scaled_by_the_server_s_own_version(kubernetes: str, version: str) -> None:
+    """The autoscaler decides how many there are, and no upgrade sets that back."""
+    objects = helm().render({}, kubernetes)
+    scaler = one(objects, "HorizontalPodAutoscaler", f"{RELEASE}-runner")
+    assert scaler["apiVersion"] == f"autoscaling/{version}"
+    scaled = one(objects, "Deployment", scaler["spec"]["scaleTargetRef"]["name"])
+    assert "replicas" not in scaled["spec"]
+    assert "cpu" in scaled["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    fixed = helm().render({"runner": {"autoscaling": {"enabled": False}, "replicas": 3}}, kubernetes)
+    assert not of_kind(fixed, "HorizontalPodAutoscaler")
+    assert one(fixed, "Deployment", f"{RELEASE}-runner")["spec"]["replicas"] == 3
 
 
 def _pods(objects: list[Json]) -> list[Json]:
@@ -198,7 +249,7 @@ def test_budgets_and_policies_are_about_the_pods() -> None:
     objects = helm().render(COMBINATIONS["trial"])
     labels = [pod["metadata"]["labels"] for pod in _pods(objects)]
     found = of_kind(objects, "PodDisruptionBudget") + of_kind(objects, "NetworkPolicy")
-    assert len(found) == 5
+    assert len(found) == 7
     for each in found:
         selector = each["spec"].get("selector") or each["spec"]["podSelector"]
         assert sum(label.items() >= selector["matchLabels"].items() for label in labels) == 1, each
@@ -244,3 +295,4 @@ def test_the_notes_say_what_is_still_to_be_done() -> None:
     assert "@keep-operator-postgresql:5432/keep_operator" in helm().notes(COMBINATIONS["trial"])
     assert "export KEEP_OPERATOR_API_SERVICE=keep-operator/mine-keep-operator-console" in helm().notes(release="mine")
     assert "keep-operator crds apply" in helm().notes(COMBINATIONS["little"])
+    assert "runner.enabled is false" in helm().notes(COMBINATIONS["little"])

@@ -59,6 +59,10 @@ def test_defaults_are_the_real_ones() -> None:
                 assert told == f"`{default.total_seconds() / 60:g}m`", name
             case () | "":
                 assert told in ("empty", "generated"), name
+            case float():
+                assert told == f"`{default:g}`", name
+            case tuple():
+                assert told == f"`{','.join(default)}`", name
             case str() | int():
                 assert told == f"`{default}`", name
             case _:

@@ -25,6 +25,7 @@ LIVING = {
 ABNORMAL = ("Reconciling", "Stalled", "Suspended", "Deleting")
 CONDITIONS = {kind: {"Ready", *living, *ABNORMAL} for kind, living in LIVING.items()} | {
     "WorkflowRevision": {"Ready", "Valid", "Approved", "Denied", "ChecklistComplete", "Active", "Rejected"},
+    "WorkflowRun": {"Accepted", "Succeeded", "Archived", "Deleting"},
     "WorkflowDecision": {"Handled"},
 }
 CONDITIONS["Tenant"] |= {tenant.TOKENS_RESOLVED}

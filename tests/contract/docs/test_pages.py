@@ -10,7 +10,7 @@ import yaml
 
 from contract.docs import pages
 from keep_operator.domain import catalogue
-from keep_operator.resources import crds, decision, provider, revision, schema, tenant, workflow
+from keep_operator.resources import crds, decision, provider, revision, run, schema, tenant, workflow
 from keep_operator.resources.kinds import API_VERSION
 from keep_operator.resources.objects import Reader
 from keep_operator.resources.shapes import Invalid, Shape
@@ -22,6 +22,7 @@ READERS: dict[str, Reader[Shape]] = {
     "Provider": provider,
     "Workflow": workflow,
     "WorkflowRevision": revision,
+    "WorkflowRun": run,
     "WorkflowDecision": decision,
 }
 PAGES = {str(path.relative_to(pages.ROOT)): path for path in pages.all_pages()}
@@ -54,7 +55,8 @@ def test_examples_are_valid(name: str) -> None:
             kind, reader = manifest["kind"], READERS[manifest["kind"]]
             spec = reader.parse_spec(manifest["spec"])
             assert not isinstance(spec, Invalid), spec
-            assert reader.violations(spec, manifest["metadata"]["name"]) == ()
+            metadata = manifest["metadata"]
+            assert reader.violations(spec, metadata.get("name") or metadata["generateName"]) == ()
             (definition,) = [each for each in crds.DEFINITIONS if each.resource.kind == kind]
             jsonschema.validate(manifest["spec"], schema.structural(definition.spec))
             if isinstance(spec, provider.ProviderSpec):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from contract.docs import pages
-from keep_operator.domain import planning, reasons
+from keep_operator.domain import execution, planning, reasons
 from keep_operator.domain.grammar import faults
 
 pytestmark = pytest.mark.contract
@@ -71,7 +71,7 @@ def _given(node: ast.AST) -> Iterator[str]:
 
 
 def _emitted() -> set[str]:
-    found = set(planning.DONE.values()) | {str(each) for each in faults.Reason}
+    found = set(planning.DONE.values()) | {str(each) for enum in (faults.Reason, execution.Reason) for each in enum}
     for path in pages.SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found |= set(_given(node))

@@ -9,6 +9,8 @@ from contract.docs import pages
 from keep_operator import operate
 from keep_operator.console import process
 from keep_operator.reconcile import shell
+from keep_operator.runner import process as runner
+from keep_operator.runner.measures import Measures
 from keep_operator.runtime.metrics import Metrics
 from keep_operator.store import ledger
 
@@ -33,7 +35,7 @@ def _rows(heading: str) -> list[pages.Row]:
 
 def test_every_metric_is_documented() -> None:
     """Whoever builds a dashboard finds each metric, by the name under which it is scraped."""
-    made = {text for text in _constants("rooms.py", "runtime", "handlers", "reconcile") if _is_metric(text)}
+    made = {text for text in _constants("rooms.py", "runtime", "handlers", "reconcile", "runner") if _is_metric(text)}
     rows = [row for row in _rows("Metrics") if len(row.cells) == 3]
     assert pages.documented(rows) == made
 
@@ -45,13 +47,18 @@ def _is_metric(text: str) -> bool:
 def test_metrics_have_the_labels_that_are_told() -> None:
     """A query written after the page finds its labels."""
     told = {row.names[0]: pages.spans(row.cells[1]) for row in _rows("Metrics") if len(row.cells) == 3}
-    metrics = Metrics()
+    metrics, measures = Metrics(), Measures()
     for each in (
         metrics.reconciles,
         metrics.reconcile_seconds,
         metrics.queue_wait_seconds,
         metrics.api_requests,
         metrics.events_dropped,
+        measures.start_seconds,
+        measures.step_seconds,
+        measures.steps_lost,
+        measures.recovered,
+        measures.ticks_missed,
     ):
         (family,) = each.describe()
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -78,6 +85,24 @@ def test_every_log_field_is_documented() -> None:
     assert fields | {"ts", "level", "logger", "msg", "traceback", "step", "detail"} == told
 
 
+def test_every_field_of_the_runner_s_lines_is_documented() -> None:
+    """Whoever filters the log by runs knows which fields there are."""
+    fields = {"reason"}
+    for path in (pages.SOURCE / "runner").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.keyword(arg="extra", value=ast.Dict(keys=keys)):
+                    fields |= _texts(keys)
+                case ast.Assign(targets=[ast.Name(id="told") | ast.Attribute(attr="told")], value=ast.Dict(keys=keys)):
+                    fields |= _texts(keys)
+    assert {"run", "workflowId", "count"} <= fields
+    assert pages.documented(_rows("Lines of the runner")) == fields
+
+
+def _texts(keys: list[ast.expr | None]) -> set[str]:
+    return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
 def test_every_action_of_the_ledger_is_documented() -> None:
     """Who reads the ledger knows what each entry means."""
     assert pages.documented(_rows("The ledger")) == set(ledger.Action)
@@ -89,3 +114,5 @@ def test_every_step_of_the_start_has_its_help() -> None:
     assert [row.names[0] for row in rows] == list(operate.STEPS)
     rows = _rows("The read API does not answer")
     assert [row.names[0] for row in rows] == list(process.STEPS)
+    rows = _rows("The runner does not become ready")
+    assert [row.names[0] for row in rows] == list(runner.STEPS)

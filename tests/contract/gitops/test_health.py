@@ -18,12 +18,13 @@ KINDS: Final = [resource.kind for resource in OURS]
 CONDITIONS: Final = {
     "Synced": ("Tenant", "Provider", "Workflow"),
     "Suspended": ("Tenant", "Provider", "Workflow"),
-    "Deleting": ("Tenant", "Provider", "Workflow"),
+    "Deleting": ("Tenant", "Provider", "Workflow", "WorkflowRun"),
     "TenantReady": ("Provider", "Workflow"),
     "CredentialsResolved": ("Provider",),
     "TokensResolved": ("Tenant",),
     **dict.fromkeys(set(workflow.LIVING) - {"Synced", "TenantReady"}, ("Workflow",)),
     **dict.fromkeys(("Valid", "Active", "Rejected"), ("WorkflowRevision",)),
+    **dict.fromkeys(("Accepted", "Succeeded", "Archived"), ("WorkflowRun",)),
     "Handled": ("WorkflowDecision",),
 }
 # What only one of several kinds that have the condition can say.
@@ -34,7 +35,9 @@ ONLY: Final = {
     ("Synced", "False", "DatabaseBehind"): ("Provider", "Workflow"),
     ("Synced", "Unknown", "ExternalNameConflict"): ("Provider", "Workflow"),
     ("Synced", "True", "Archived"): ("Workflow",),
+    ("Deleting", "True", "Finalizing"): ("Tenant", "Provider", "Workflow"),
     ("Deleting", "True", "DependentsExist"): ("Tenant",),
+    ("Deleting", "True", "DrainingRuns"): ("Workflow",),
     ("Deleting", "True", "InUseByWorkflows"): ("Provider",),
 }
 # What kstatus says of what Argo CD shows; it knows nothing of waiting for a person.

@@ -10,11 +10,12 @@ from cel_expr_python import cel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keep_operator.resources import crds, decision, provider, revision, tenant, workflow
+from keep_operator.resources import crds, decision, provider, revision, run, tenant, workflow
 from keep_operator.resources.decision import ACTIONS
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.revision import WorkflowRevisionSpec, WorkflowRevisionStatus
 from keep_operator.resources.rules import Reported
+from keep_operator.resources.run import WorkflowRunSpec, WorkflowRunStatus
 from keep_operator.resources.shapes import Invalid, Violation
 
 pytestmark = pytest.mark.contract
@@ -111,6 +112,7 @@ READERS: dict[str, tuple[Any, Forbidden]] = {
         revision,
         lambda old, new, _name: revision.forbidden_changes(Reported(old, None), Reported(new, None)),
     ),
+    "WorkflowRun": (run, lambda old, new, _name: run.forbidden_changes(Reported(old, None), Reported(new, None))),
     "WorkflowDecision": (decision, decision.forbidden_changes),
 }
 
@@ -151,6 +153,11 @@ EDITED = {"steps": [{"name": "a", "with": {"x": [2, None]}}]}
 def decided(action: str, **more: Any) -> Json:
     """A WorkflowDecision's spec."""
     return {"workflowRef": {"name": "a"}, "action": action, "actor": "ann", "requestId": "1", **more}
+
+
+def asked(**more: Any) -> Json:
+    """A WorkflowRun's spec."""
+    return {"workflowRef": {"name": "a"}, **more}
 
 
 STRATEGY = "spec.release.strategy"
@@ -267,6 +274,32 @@ SAMPLES: list[tuple[str, str, Json, Json | None, set[str]]] = [
     ("WorkflowRevision", "a", RECORD | {"number": 3}, RECORD, {"spec"}),
     ("WorkflowRevision", "a", RECORD | {"changeNote": ""}, RECORD, {"spec"}),
     ("WorkflowRevision", "a", RECORD, RECORD | {"author": {"username": "ann", "source": "Annotation"}}, {"spec"}),
+    ("WorkflowRun", "a", asked(), None, set()),
+    ("WorkflowRun", "a", asked(revision={"number": 1}), None, set()),
+    ("WorkflowRun", "a", asked(revision={"contentHash": HASH}), None, set()),
+    ("WorkflowRun", "a", asked(revision={}), None, {"spec.revision"}),
+    ("WorkflowRun", "a", asked(revision={"number": 1, "tag": "a"}), None, {"spec.revision"}),
+    ("WorkflowRun", "a", asked(timeout="1s"), None, set()),
+    ("WorkflowRun", "a", asked(timeout="999ms"), None, {"spec.timeout"}),
+    ("WorkflowRun", "a", asked(), asked(), set()),
+    ("WorkflowRun", "a", asked(cancel=True), asked(), set()),
+    ("WorkflowRun", "a", asked(cancel=True), asked(cancel=True), set()),
+    ("WorkflowRun", "a", asked(), asked(cancel=True), {"spec.cancel"}),
+    ("WorkflowRun", "a", asked(cancel=False), asked(cancel=True), {"spec.cancel"}),
+    ("WorkflowRun", "a", asked(timeout="60s"), asked(timeout="1m"), set()),
+    ("WorkflowRun", "a", asked(mode="Live", trigger="Manual", ttlSecondsAfterFinished=3600), asked(), set()),
+    ("WorkflowRun", "a", asked(mode="DryRun"), asked(), {"spec"}),
+    ("WorkflowRun", "a", asked(trigger="Alert"), asked(), {"spec"}),
+    ("WorkflowRun", "a", asked(workflowRef={"name": "b"}), asked(), {"spec"}),
+    ("WorkflowRun", "a", asked(revision={"number": 2}), asked(revision={"number": 1}), {"spec"}),
+    ("WorkflowRun", "a", asked(), asked(revision={"number": 1}), {"spec"}),
+    ("WorkflowRun", "a", asked(inputs={}), asked(), {"spec"}),
+    ("WorkflowRun", "a", asked(inputs={"x": 1}), asked(inputs={"x": 1}), set()),
+    ("WorkflowRun", "a", asked(inputs={"x": 2}), asked(inputs={"x": 1}), {"spec"}),
+    ("WorkflowRun", "a", asked(retryOf={"name": "c"}), asked(retryOf={"name": "b"}), {"spec"}),
+    ("WorkflowRun", "a", asked(idempotencyKey="1"), asked(), {"spec"}),
+    ("WorkflowRun", "a", asked(timeout="2s"), asked(timeout="1s"), {"spec"}),
+    ("WorkflowRun", "a", asked(ttlSecondsAfterFinished=0), asked(), {"spec"}),
     ("WorkflowDecision", "a", decided("Rollback", reason="x"), None, set()),
     ("WorkflowDecision", "a", decided("Rollback"), None, {"spec.reason"}),
     ("WorkflowDecision", "a", decided("Note", reason=""), None, {"spec.reason"}),
@@ -379,6 +412,74 @@ def test_any_state_is_judged_alike(status: Json | None, earlier: Json | None) ->
     assert state_by_operator(status, earlier) == state_by_server(status, earlier)
 
 
+BOUND: Json = {"revision": {"number": 2, "name": "a-v2-01234567", "contentHash": HASH}}
+ELSEWHERE: Json = {"revision": BOUND["revision"] | {"number": 1}}
+RUNNING, DONE, FAILED = (BOUND | verdicts(Succeeded=each) for each in ("Unknown", "True", "False"))
+# status, earlier status (None: none), the paths that are blamed
+RUNS: list[tuple[Json | None, Json | None, set[str]]] = [
+    (None, None, set()),
+    (BOUND, None, set()),
+    (BOUND, {}, set()),
+    (BOUND, verdicts(Accepted="Unknown"), set()),
+    (RUNNING, BOUND, set()),
+    (DONE, RUNNING, set()),
+    (FAILED, RUNNING, set()),
+    (DONE, DONE, set()),
+    (verdicts(Succeeded="False"), verdicts(Accepted="Unknown", Succeeded="Unknown"), set()),
+    (None, BOUND, {"status"}),
+    ({}, BOUND, {"status"}),
+    (ELSEWHERE, BOUND, {"status"}),
+    (None, verdicts(Succeeded="True"), {"status"}),
+    (verdicts(), verdicts(Succeeded="True"), {"status"}),
+    (FAILED, DONE, {"status"}),
+    (DONE, FAILED, {"status"}),
+    (RUNNING, DONE, {"status"}),
+    (None, DONE, {"status"}),
+]
+
+
+def run_by_server(status: Json | None, earlier: Json | None) -> set[tuple[str, str]]:
+    """What a server with CEL says to a write of a run's status."""
+    old, new = (
+        {"metadata": {"name": "a"}, "spec": asked()} | ({} if each is None else {"status": each})
+        for each in (earlier, status)
+    )
+    return set(refused(SCHEMAS["WorkflowRun"], new, old))
+
+
+def run_by_operator(status: Json | None, earlier: Json | None) -> set[tuple[str, str]]:
+    """What the operator says to the same."""
+
+    def snapshot(status: Json | None) -> Reported[WorkflowRunSpec, WorkflowRunStatus]:
+        spec, read = run.parse_spec(asked()), None if status is None else run.parse_status(status)
+        assert not isinstance(spec, Invalid), spec
+        assert not isinstance(read, Invalid), read
+        return Reported(spec, read)
+
+    found = run.forbidden_changes(snapshot(earlier), snapshot(status))
+    return {(violation.path, violation.message) for violation in found}
+
+
+@pytest.mark.parametrize(("status", "earlier", "blamed"), RUNS)
+def test_a_run_is_bound_and_ends_once_for_both(status: Json | None, earlier: Json | None, blamed: set[str]) -> None:
+    """A-RUN-2: nobody makes a run one of another version, or lets one that has ended go on; not by removing the status either."""
+    assert {path for path, _ in run_by_server(status, earlier)} == blamed
+    assert run_by_operator(status, earlier) == run_by_server(status, earlier)
+
+
+run_states = st.none() | st.builds(
+    lambda bound, conditions: {**bound, **conditions},
+    st.sampled_from([{}, BOUND, ELSEWHERE]),
+    st.sampled_from([{}, *(verdicts(Accepted="True", Succeeded=each) for each in ("True", "False", "Unknown"))]),
+)
+
+
+@given(run_states, run_states)
+def test_any_state_of_a_run_is_judged_alike(status: Json | None, earlier: Json | None) -> None:
+    """No end is final here and open there."""
+    assert run_by_operator(status, earlier) == run_by_server(status, earlier)
+
+
 # kind, name, spec as it was before there was the rule, spec after an edit, the paths that are blamed
 ELDERS: list[tuple[str, str, Json, Json, set[str]]] = [
     ("Tenant", "team.a", {}, {}, set()),
@@ -418,6 +519,7 @@ def test_every_rule_has_a_sample_that_breaks_it() -> None:
     messages = {entry["message"] for _, schema, _ in RULES for entry in schema["x-kubernetes-validations"]}
     broken = {message for kind, name, new, old, _ in SAMPLES for _, message in by_server(kind, name, new, old)}
     broken |= {message for status, earlier, _ in STATES for _, message in state_by_server(status, earlier)}
+    broken |= {message for status, earlier, _ in RUNS for _, message in run_by_server(status, earlier)}
     assert broken == messages
 
 
@@ -580,3 +682,25 @@ def test_durations_are_as_long_to_us_as_to_the_server(text: str) -> None:
     assert isinstance(parsed, ProviderSpec)
     result = compiled("duration(self)").eval(data={"self": text})
     assert result.value() == parsed.resync_period
+
+
+some_runs = st.fixed_dictionaries(
+    {"workflowRef": st.fixed_dictionaries({"name": st.sampled_from("ab")})},
+    optional={
+        "revision": some(number=st.just(1), contentHash=st.just(HASH), tag=labels),
+        "inputs": st.dictionaries(labels, st.none() | integers | st.text(max_size=3), max_size=2),
+        "trigger": st.sampled_from(["Manual", "Alert"]),
+        "mode": st.sampled_from(["Live", "DryRun"]),
+        "retryOf": st.fixed_dictionaries({"name": st.sampled_from("ab")}),
+        "idempotencyKey": st.sampled_from("ab"),
+        "timeout": durations,
+        "ttlSecondsAfterFinished": st.sampled_from([0, 3600]),
+        "cancel": st.booleans(),
+    },
+)
+
+
+@given(some_runs, st.none() | some_runs)
+def test_any_run_is_judged_alike(new: Json, old: Json | None) -> None:
+    """No WorkflowRun is accepted here and refused there."""
+    assert by_operator("WorkflowRun", "a", new, old) == by_server("WorkflowRun", "a", new, old)

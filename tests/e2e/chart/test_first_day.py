@@ -19,11 +19,12 @@ from e2e.node.node import Node
 from e2e.node.running import Running
 from keep_operator.resources.kinds import LEASES, NAMESPACES, OURS, WORKFLOW_REVISIONS
 from keep_operator.sandbox.instance import Sandbox
-from manifests import definition, workflow
+from manifests import definition, run, workflow
 
 pytestmark = pytest.mark.e2e
 
 CONSOLE = f"{RELEASE}-console"
+RUNNER = f"{RELEASE}-runner"
 SECRETS = f"{RELEASE}-database", f"{RELEASE}-encryption-key"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 LEASE = LEASES.path(NAMESPACE, "keep-operator")
@@ -165,3 +166,35 @@ def test_the_purge_takes_everything_along(bare: Kube, node: Node, database: Data
     assert [thing.raw["metadata"]["name"] for resource in OURS for thing in bare.objects(resource)] == []
     assert database.providers() == []
     eventually(lambda: bare.send("GET", PODS)[1]["items"], lambda left: not left, "the end of the pods")
+
+
+def test_runners_of_the_chart_execute_what_is_asked_for(
+    bare: Kube, node: Node, database: Database, namespace: str
+) -> None:
+    """With no token, no right and no way to the API server; a killed pod comes back, and with the release they end in peace."""
+    values: Json = {"runner": {"autoscaling": {"enabled": False}, "heartbeatSeconds": 1, "stalledSeconds": 3}}
+    installer = installed(bare, node, database, values)
+    node.await_rollout(NAMESPACE, RUNNER)
+    one, other = node.of(RUNNER)
+    code, told = node.run_beside(one, "ls", "/var/run/secrets/kubernetes.io")
+    assert code != 0, told
+
+    flow = workflow("hello", namespace, "team", definition("from a pod"))
+    bare.create(tenant("team"), flow)
+    bare.await_ready(tenant("team"), flow)
+    other.kill()
+    for name in ("run-1", "run-2"):
+        asked = run(flow, name)
+        bare.create(asked)
+        bare.await_state(asked, lambda thing: thing.condition("Succeeded") == ("True", "Completed"), "its end")
+    node.await_rollout(NAMESPACE, RUNNER)
+    assert other.restarts == 1
+    workers = {row["worker"].partition("/")[0] for row in database.rows("SELECT worker FROM keep_operator.run")}
+    assert workers <= {f"keep-operator runner {each.pod.name}" for each in (one, other)}
+
+    installer.do("uninstall", RELEASE, f"--namespace={NAMESPACE}")
+    eventually(lambda: bare.send("GET", PODS)[1]["items"], lambda left: not left, "the end of the pods")
+    for each in (one, other):
+        assert each.container is not None
+        assert each.container.process.returncode == 0, each.log[-5000:]
+        assert "Traceback" not in each.log, each.log[-5000:]

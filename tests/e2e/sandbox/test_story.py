@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from e2e.cluster import eventually
+from keep_operator.domain.revision import content_hash
 
 pytestmark = pytest.mark.e2e
 
@@ -68,10 +70,32 @@ def _typed(text: str, folder: Path) -> str:
     return done.stdout
 
 
+def _executed(folder: Path) -> list[tuple[str, int, str, str, str]]:
+    """The runs in the database, each with the beginning of the hash of what its revision really says."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}
+    told = subprocess.run(
+        [sys.executable, "-m", "keep_operator", "sandbox", "env"],
+        env={**environment, "KEEP_OPERATOR_SANDBOX_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    url = re.search(r"^export KEEP_OPERATOR_DATABASE_URL='?([^'\n]+)", told, re.MULTILINE)
+    assert url is not None
+    with psycopg.connect(url[1]) as connection:
+        rows = connection.execute(
+            "SELECT w.external_name, r.revision, v.definition, r.state, r.trigger FROM keep_operator.run r "
+            "JOIN keep_operator.workflow w ON w.id = r.workflow_id JOIN keep_operator.workflow_revision v "
+            "ON (v.workflow_id, v.number, v.content_hash) = (r.workflow_id, r.revision, r.content_hash) ORDER BY r.id"
+        ).fetchall()
+    return [(name, number, content_hash(said)[:8], state, trigger) for name, number, said, state, trigger in rows]
+
+
 def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     running: tuple[subprocess.Popen[str], Path], tmp_path: Path
 ) -> None:
-    """The sample story runs to its end: waiting, renaming, versions, a rollback that lasts; Ctrl-C leaves no process behind."""
+    """The sample story runs to its end: waiting, renames, versions that are executed, a lasting rollback; Ctrl-C leaves nothing."""
     process, printed = running
     eventually(
         lambda: (printed.read_text(), process.poll()),
@@ -109,6 +133,18 @@ def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     places = [text.index(words) for words in told_of_versions]
     assert places == sorted(places)
     assert "Deployed" in _typed(text, tmp_path / "sandbox"), text
+    assert "receiver: POST /oncall  CPU at 91 %" in text
+    assert 'receiver: POST /heartbeat  {"from": "heartbeat"}' in text
+    told_of_runs = re.findall(r"run \S+ of (\S+) v(\d+) \((\w+)\): (\w+)", text)
+    executed = _executed(tmp_path / "sandbox")
+    assert [(name, int(number), short, state, "Interval") for name, number, short, state in told_of_runs][:2] == [
+        each for each in executed if each[3] == "Succeeded"
+    ][:2]
+    assert {(name, state) for name, _, _, state, _ in executed} >= {
+        ("high-cpu", "Succeeded"),
+        ("heartbeat", "Succeeded"),
+    }
+    assert {state for *_, state, _ in executed} <= {"Queued", "Running", "Succeeded"}
     process.send_signal(signal.SIGINT)
     process.wait(60)
     eventually(lambda: _of(tmp_path / "sandbox"), lambda left: not left, "end of every process")

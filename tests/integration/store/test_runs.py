@@ -23,6 +23,7 @@ from keep_operator.errors import Conflict
 from keep_operator.store import engine as database
 from keep_operator.store import executions, runs, workflows
 from keep_operator.store.engine import Engine
+from keep_operator.store.executions import Claim
 from keep_operator.store.runs import Requested
 
 pytestmark = pytest.mark.integration
@@ -77,9 +78,15 @@ async def jobs(engine: Engine) -> list[tuple[str, int, str | None]]:
 
 async def ended(engine: Engine, run: Run, reason: Reason = Reason.COMPLETED) -> None:
     """A worker takes the run up and ends it."""
+    claim = await claimed(engine, run)
+    await done(engine, lambda conn: executions.end(conn, claim.run, reason, ""))
+
+
+async def claimed(engine: Engine, run: Run) -> Claim:
+    """A worker takes the run up."""
     claim = await done(engine, lambda conn: executions.claim(conn, run.id, "w"))
     assert claim is not None
-    await done(engine, lambda conn: executions.end(conn, claim.run, reason, ""))
+    return claim
 
 
 async def got_of(engine: Engine, run: Run) -> Run:
@@ -210,10 +217,8 @@ async def test_what_ran_is_what_is_recorded_while_versions_roll(engine: Engine, 
     await asyncio.gather(roll(), *(ask() for _ in range(4)))
     assert not rolling
     assert len({run.revision for run in made}) > 10
-    for run in made[:200]:
-        async with database.transaction(engine) as conn:
-            claim = await executions.claim(conn, run.id, "w")
-        assert claim is not None
+    for run in made:
+        claim = await claimed(engine, run)
         assert content_hash(claim.definition) == run.content_hash == claim.run.content_hash
 
 
@@ -304,9 +309,14 @@ async def test_old_runs_go_in_batches(engine: Engine, lineage: Lineage) -> None:
     for run in made[:4]:
         await ended(engine, run)
     later = datetime.now(UTC) + timedelta(minutes=1)
-    assert await done(engine, lambda conn: runs.expire(conn, lineage.id, later - timedelta(hours=1))) == 0
-    assert await done(engine, lambda conn: runs.expire(conn, lineage.id, later, 3)) == 3
-    assert await done(engine, lambda conn: runs.expire(conn, lineage.id, later, 3)) == 1
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(days=89))) == 0
+    await lineages.run(
+        engine, """UPDATE keep_operator.workflow SET settings = '{"runHistory": {"maxAgeSeconds": 86400}}'"""
+    )
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(hours=23))) == 0
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(hours=24), 3)) == 3
+    await lineages.run(engine, "UPDATE keep_operator.workflow SET settings = '{}'")
+    assert await done(engine, lambda conn: runs.expire(conn, later + timedelta(days=90), 3)) == 1
     assert [run.id for run in await looked(engine, lambda conn: runs.unfinished(conn, lineage.id))] == [made[4].id]
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from integration.store import samples
+from integration.store import lineages, samples
+from integration.store.lineages import looked
 from keep_operator.domain.tenant import Record
 from keep_operator.errors import Conflict
 from keep_operator.store import engine as database
@@ -96,6 +98,46 @@ async def test_a_new_display_name_is_written_once(engine: Engine, record: Record
         assert changed is expected
     assert await found(engine) == samples.checked(dataclasses.replace(record, display_name="Platform"))
     assert await samples.actions(engine, "Tenant") == ["Created", "Updated"]
+
+
+async def test_what_steps_may_reach_is_kept_with_the_row(engine: Engine, record: Record) -> None:
+    """Written once, told in the ledger with what was before, read by runners, and gone again when nobody says it."""
+    allowed = {"egress": {"allow": ["10.0.0.0/8", "hooks.example.com"]}}
+    assert await looked(engine, lambda conn: tenants.egress(conn, "keep")) == ()
+    for settings, reach in ((allowed, ("10.0.0.0/8", "hooks.example.com")), ({}, ())):
+        for expected in (True, False):
+            changed = await done(
+                engine,
+                partial(
+                    tenants.update,
+                    tenant_id="keep",
+                    owner=KEEP,
+                    display_name="Keep",
+                    deletion_policy="Orphan",
+                    settings=settings,
+                    actor=samples.ACTOR,
+                ),
+            )
+            assert changed is expected
+        now = await found(engine)
+        assert now is not None
+        assert (now.settings, now.intact) == (settings, True)
+        assert await looked(engine, lambda conn: tenants.egress(conn, "keep")) == reach
+    assert await found(engine) == record
+    changes = [each.details["egress"] for each in (await samples.entries(engine))[-2:]]
+    assert changes == [{"from": None, "to": allowed["egress"]}, {"from": allowed["egress"], "to": None}]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "7", '{"egress": 7}', '{"egress": {"allow": "all"}}', '{"egress": {"allow": [7]}}']
+)
+async def test_what_others_wrote_in_its_place_opens_nothing(engine: Engine, record: Record, text: str) -> None:
+    """A row that no operator wrote like that allows nothing, and breaks no look."""
+    await lineages.run(engine, f"UPDATE keep_operator.tenant SET settings = '{text}'")  # noqa: S608
+    assert await looked(engine, lambda conn: tenants.egress(conn, "keep")) == ()
+    now = await found(engine)
+    assert now is not None
+    assert not now.intact
 
 
 async def test_a_restored_tenant_is_reattached(engine: Engine, record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ from keep_operator.domain.tenant import (
     Tokens,
     Update,
 )
+from keep_operator.resources import tenant as reader
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import CONFIRM_DELETION
+from keep_operator.resources.tenant import TenantSpec
 from unit.builders import (
     NOW,
     a_claim,
@@ -44,6 +47,13 @@ pytestmark = pytest.mark.unit
 OTHER = tenant_owner("other")
 FOREIGN = tenant_owner("keep", cluster_id="cluster-2")
 HALF_A_MINUTE = timedelta(seconds=30)
+
+
+def parsed(**spec: Any) -> TenantSpec:
+    """A spec."""
+    made = reader.parse_spec(spec)
+    assert isinstance(made, TenantSpec)
+    return made
 
 
 def decide(seen: Observed) -> Plan[Action]:
@@ -484,6 +494,61 @@ def test_the_namespaces_that_a_tenant_admits(
 def test_a_tenant_whose_spec_cannot_be_read_admits_nobody() -> None:
     """Nothing is guessed."""
     assert not tenant.admits(a_tenant(spec={"nonsense": 1}), "monitoring", {}, "keep")
+
+
+# Where steps may connect to.
+
+
+REACHING = {"egress": {"allow": ["hooks.example.com", "10.1.0.0/16"]}}
+REACHED = {"egress": {"allow": ["10.1.0.0/16", "hooks.example.com"]}}
+
+
+def test_what_steps_may_reach_is_in_the_row() -> None:
+    """For runners, which know no objects; in a new row and in one that was there."""
+    made = do(a_tenant_look(settled_tenant(spec=REACHING)))
+    assert isinstance(made, Insert)
+    assert made.record.settings == REACHED
+    assert made.record.intact
+    assert says(a_tenant_look(settled_tenant(spec=REACHING), record=made.record)) == ("True", "Ready")
+    assert do(a_tenant_look(settled_tenant(spec=REACHING), record=tenant_record())) == Update(
+        tenant_record(), None, "Orphan", REACHED
+    )
+
+
+def test_a_tenant_that_says_nothing_of_it_keeps_its_row_as_it_is() -> None:
+    """No row of before is written anew, or taken for drift, since there are settings."""
+    before = replace(Record("keep", "keep", tenant_owner()), checksum=None)
+    old = replace(before, checksum=sha256(b'["keep", "keep", "Orphan"]').hexdigest())
+    assert old.intact
+    assert says(a_tenant_look(settled_tenant(spec={"displayName": "keep"}), record=old)) == ("True", "Ready")
+    assert tenant.settings(parsed(egress={"allow": []})) == {}
+
+
+def test_whoever_opens_the_way_in_the_database_is_found_out() -> None:
+    """A hand that lets a tenant's steps reach the metadata of the machine is drift, as any other."""
+    opened = replace(tenant_record(), settings={"egress": {"allow": ["169.254.169.254"]}})
+    action = do(a_tenant_look(record=opened))
+    assert isinstance(action, tenant.Correct)
+    assert action.settings == {}
+    reported = decide(a_tenant_look(settled_tenant(spec={"driftPolicy": "Report"}), record=opened))
+    assert "egress" in told(reported)
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.0/33", "10.0.0.300", "a..b", "-a.example.com", "*", "a.*.com", "fe80:::1"])
+def test_what_is_no_place_is_named(entry: str) -> None:
+    """A slip of the pen would else be a name that nothing ever has."""
+    seen = a_tenant_look(settled_tenant(spec={"egress": {"allow": ["10.0.0.1", entry]}}))
+    assert says(seen) == ("False", "SpecRefused")
+    assert "spec.egress.allow[1]: must be an address, a network" in told(decide(seen))
+
+
+@pytest.mark.parametrize(
+    "entry", ["10.0.0.1", "10.0.0.1/8", "::1", "fd00::/8", "localhost", "a_b.svc.", "*.example.com"]
+)
+def test_what_is_a_place_is_taken(entry: str) -> None:
+    """Addresses, networks, names, and all names below one."""
+    seen = a_tenant_look(settled_tenant(spec={"egress": {"allow": [entry]}}))
+    assert isinstance(do(seen), Insert)
 
 
 TOKEN = Token("monitoring/am/token", b"salt", b"digest")

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from keep_operator.domain import desired, history, mirror, planning, revision, workflow
+from keep_operator.domain import abilities, desired, history, mirror, planning, revision, workflow
+from keep_operator.domain.abilities import Ability, SideEffects
 from keep_operator.domain.desired import Desired, Missing, ProviderSight
 from keep_operator.domain.history import Cause, Flaw, Lineage
 from keep_operator.domain.ownership import Claim, HolderState, Owner
@@ -171,6 +172,55 @@ def test_an_invalid_definition_is_recorded_and_never_active() -> None:
     assert made.condition("Deployed") == ("False", "InvalidRevision")
     assert made.condition("Available") == ("True", "Serving")
     assert made.condition("Stalled") == ("True", "SpecRefused")
+
+
+def test_what_the_runtime_cannot_do_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A type that only Keep has is refused before anything runs; a later release that has it takes the definition as it is."""
+    made = world("A")
+    steps = [{"name": "look", "provider": {"type": "openshift", "with": {}}}]
+    made.edit(spec_of("A", more={"steps": steps}))
+    made.settle()
+    assert made.condition("DefinitionValid") == ("False", "ActionNotSupported")
+    assert made.condition("Deployed") == ("False", "InvalidRevision")
+    assert made.condition("Stalled") == ("True", "SpecRefused")
+    assert (made.lineage.latest_number, made.lineage.active_number) == (2, 1)
+    monkeypatch.setattr(abilities, "ABILITIES", {"openshift": Ability(query=SideEffects.NONE)})
+    made.wanted = desired.read(definition("A", steps=steps))
+    made.settle()
+    assert made.condition("DefinitionValid") == ("True", "Valid")
+    assert (made.lineage.latest_number, made.lineage.active_number) == (3, 3)
+    assert made.lineage.latest is not None and made.lineage.latest.same_content_as == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"steps": [{"name": "a", "provider": {"type": "slack", "with": {}}}]},
+            'steps[0].provider.type: "slack" cannot be queried',
+        ),
+        (
+            {"actions": [{"name": "a", "provider": {"type": "prometheus"}}]},
+            'actions[0].provider.type: "prometheus" cannot be notified',
+        ),
+        ({"actions": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, '"python" is not supported'),
+        ({"steps": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, "never will be"),
+        ({"on-failure": {"provider": {"type": "github"}}}, 'on-failure.provider.type: "github" is not supported'),
+        ({"steps": [{"name": "a", "provider": {"type": "http.x", "with": {}}}]}, 'only "http" is'),
+    ],
+)
+def test_which_step_the_runtime_cannot_do(change: dict[str, Any], told: str) -> None:
+    """The message names the place, the type, and what it can be used for."""
+    found = desired.read(definition("A", **change))
+    assert isinstance(found, Desired) and found.flaw is not None
+    assert found.flaw.reason == "ActionNotSupported"
+    assert told in found.flaw.message
+
+
+def test_a_stored_action_is_not_judged_by_its_type() -> None:
+    """Who uses a stored action says no type: what it is nobody knows before it is looked up."""
+    found = desired.read(definition("A", actions=[{"name": "a", "use": "stored"}]))
+    assert isinstance(found, Desired) and found.flaw is None
 
 
 @pytest.mark.parametrize("wanted", [Flaw("ParseError", "line 3: ..."), Flaw("TooLarge", "is larger than 200 KiB")])
@@ -964,3 +1014,88 @@ def test_the_finalizer_and_the_name_are_documented_ones() -> None:
     assert workflow.FINALIZER == "keep-operator.dev/workflow"
     assert str(KEY) == f"Workflow monitoring/{NAME}"
     assert UUID(int=1) == world("A").lineage.id
+
+
+def test_how_many_runs_are_under_way_is_told_seldom() -> None:
+    """At once where there were none or are none any more, else once a minute; nothing where there never was one."""
+    made = World()
+    made.settle()
+    assert "runs" not in made.status
+    made.runs(v1=2)
+    made.settle()
+    assert made.status["runs"] == {"running": 2}
+    made.runs_told_at = made.now
+    made.runs(v1=2, v2=3)
+    made.now += timedelta(seconds=20)
+    assert made.settle().wake_in == timedelta(seconds=40)
+    assert made.status["runs"] == {"running": 2}
+    made.now += timedelta(seconds=40)
+    made.settle()
+    assert made.status["runs"] == {"running": 5}
+    made.runs_told_at = made.now
+    made.runs()
+    made.settle()
+    assert made.status["runs"] == {"running": 0}
+
+
+def test_a_run_that_comes_or_goes_is_no_other_lineage() -> None:
+    """A decision is not judged anew because of a run, however many there are in a second."""
+    made = World()
+    made.settle()
+    before = made.lineage
+    made.runs(v1=1)
+    assert made.lineage == before and made.lineage.intact
+
+
+def deleting(**fields: Any) -> World:
+    """A Workflow that is deleted while runs are under way."""
+    made = World(spec=spec_of(**fields))
+    made.settle()
+    made.runs(v1=2)
+    made.delete()
+    return made
+
+
+def test_a_deletion_waits_for_runs() -> None:
+    """It takes no new ones, says what it waits for, without an Event, and goes when they have ended."""
+    made = deleting(deletionGraceSeconds=600)
+    before = made.status
+    made.reconcile()
+    assert made.lineage.suspended
+    assert made.condition("Deleting") == ("True", "DrainingRuns")
+    assert planning.announce(before, made.status) is None
+    made.runs()
+    made.reconcile()
+    assert made.gone and "CancelRuns" not in made.log
+
+
+@pytest.mark.parametrize("grace", [0, 60])
+def test_a_deletion_waits_for_its_time_only(grace: int) -> None:
+    """After `deletionGraceSeconds` the rest is cancelled in the transaction that marks the row deleted."""
+    made = deleting(deletionGraceSeconds=grace)
+    made.now += timedelta(seconds=grace)
+    made.reconcile()
+    assert made.gone
+    assert [each for each in made.log if each in ("CancelRuns", "Delete")] == ["CancelRuns", "Delete"]
+
+
+def test_a_row_that_stays_goes_on_running() -> None:
+    """`deletionPolicy: Orphan` leaves the record as it is, with its runs."""
+    made = deleting(deletionPolicy="Orphan")
+    made.reconcile()
+    assert made.gone and "CancelRuns" not in made.log
+    (row,) = made.rows.values()
+    assert (row.suspended, dict(row.running)) == (False, {1: 2})
+
+
+def test_a_deletion_that_dies_in_between_ends_alike() -> None:
+    """Whoever is killed at whichever step of a deletion with runs, the next one comes to the same end."""
+    for steps in range(5):
+        made = deleting(deletionGraceSeconds=30)
+        made.reconcile(crash_after=steps)
+        made.now += timedelta(seconds=30)
+        made.reconcile(crash_after=steps)
+        made.reconcile()
+        assert made.gone
+        (row,) = made.rows.values()
+        assert row.deleted_at is not None and not row.running

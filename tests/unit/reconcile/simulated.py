@@ -217,10 +217,11 @@ class _Tenants:
         *,
         display_name: str | None,
         deletion_policy: DeletionPolicy,
+        settings: Mapping[str, Any],
         actor: str,
     ) -> bool:
         row = rows.owned_tenant(tenant_id, owner)
-        rows.put_tenant(_written_tenant(row, display_name, deletion_policy))
+        rows.put_tenant(_written_tenant(row, display_name, deletion_policy, settings))
         return True
 
     @staticmethod
@@ -237,9 +238,10 @@ class _Tenants:
         *,
         display_name: str | None,
         deletion_policy: DeletionPolicy,
+        settings: Mapping[str, Any],
         actor: str,
     ) -> None:
-        row = _written_tenant(rows.owned_tenant(before.id, before.owner), display_name, deletion_policy)
+        row = _written_tenant(rows.owned_tenant(before.id, before.owner), display_name, deletion_policy, settings)
         rows.put_tenant(replace(row, owner=to, delete_when_empty=False))
 
     @staticmethod
@@ -273,9 +275,11 @@ def _written(
     return replace(after, checksum=provider.checksum(after, content.pulling_enabled))
 
 
-def _written_tenant(before: tenant.Record, display_name: str | None, policy: DeletionPolicy) -> tenant.Record:
+def _written_tenant(
+    before: tenant.Record, display_name: str | None, policy: DeletionPolicy, settings: Mapping[str, Any]
+) -> tenant.Record:
     name = before.display_name if display_name is None else display_name
-    after = replace(before, display_name=name, deletion_policy=policy)
+    after = replace(before, display_name=name, deletion_policy=policy, settings=settings)
     return replace(after, checksum=tenant.checksum(after, display_name))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from keep_operator.domain import image
 from keep_operator.reconcile.world import COUNTS_EVERY_S, SETTLE_S, World
-from keep_operator.resources import decision, objects, workflow
+from keep_operator.resources import decision, objects, run, workflow
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import Object
 from unit.builders import a_provider, a_tenant, condition, manifest
@@ -284,3 +284,59 @@ def test_a_namespace_wakes_workflows_whose_tenant_asks_for_its_labels() -> None:
     world, queue = the_world(tenant(labelled), flow())
     world.namespace_changed("", "monitoring")
     assert queue.heard() == {HIGH}
+
+
+def a_run(name: str, about: str = "high", **status: Any) -> Object[Any]:
+    """A WorkflowRun, newer than whatever was made before."""
+    raw = manifest(
+        name, {"workflowRef": {"name": about}}, namespace="monitoring", version=next(versions), status=status
+    )
+    return objects.parse("WorkflowRun", raw, run)
+
+
+ENDED: dict[str, Any] = {"executionId": "1", "conditions": [condition("Succeeded")]}
+
+
+def key_of(name: str) -> Key:
+    """The key of a WorkflowRun."""
+    return Key("WorkflowRun", "monitoring", name)
+
+
+def test_a_workflow_wakes_the_runs_that_wait_for_it() -> None:
+    """Not those that have their row, or have ended, or are of another Workflow."""
+    known = (
+        a_run("waits"),
+        a_run("accepted", executionId="1"),
+        a_run("ended", **ENDED),
+        a_run("other", about="low"),
+    )
+    world, queue = the_world(flow(), *known)
+    world.take(flow(status={"observedGeneration": 1}))
+    assert queue.heard() == {HIGH, key_of("waits")}
+    world.lose(flow())
+    assert key_of("waits") in queue.heard()
+
+
+def test_a_tenant_that_is_back_wakes_the_runs_that_wait() -> None:
+    """Though the Workflow itself has nothing to tell of that."""
+    world, queue = the_world(tenant(conditions=[condition("Ready", "Unknown")]), flow(), a_run("waits"))
+    world.take(tenant())
+    assert key_of("waits") in queue.heard()
+
+
+def test_a_run_that_ends_wakes_those_that_ended_before() -> None:
+    """There may be no place for the oldest any more; a run that begins concerns nobody."""
+    world, queue = the_world(flow(), a_run("old", **ENDED), a_run("new"), a_run("other", about="low", **ENDED))
+    world.wrote(a_run("new", executionId="1"))
+    assert queue.heard() == set()
+    world.wrote(a_run("new", **ENDED))
+    assert queue.heard() == {key_of("old")}
+    world.wrote(a_run("new", **ENDED))
+    assert queue.heard() == set()
+
+
+def test_a_workflow_that_keeps_fewer_runs_wakes_them() -> None:
+    """An edit of `runHistory` counts at once."""
+    world, queue = the_world(flow(), a_run("old", **ENDED))
+    world.take(flow(spec={"runHistory": {"successful": 0}}, generation=2))
+    assert key_of("old") in queue.heard()

@@ -24,6 +24,7 @@ def test_every_kind_of_ours_has_a_definition() -> None:
         ("Provider", "Namespaced", "kprov"),
         ("Workflow", "Namespaced", "kwf"),
         ("WorkflowRevision", "Namespaced", "wfrev"),
+        ("WorkflowRun", "Namespaced", "wfrun"),
         ("WorkflowDecision", "Namespaced", "wfd"),
     ],
 )
@@ -47,6 +48,7 @@ def test_kinds_are_found_by_their_names(kind: str, scope: str, short: str) -> No
             ["Workflow", "Number", "Hash", "Active", "Ready", "Age"],
             ["Approved", "Tags", "Note"],
         ),
+        ("WorkflowRun", ["Workflow", "Rev", "Succeeded", "Reason", "Started", "Age"], ["Duration"]),
         ("WorkflowDecision", ["Workflow", "Action", "Revision", "Actor", "Handled", "Reason", "Age"], []),
     ],
 )
@@ -140,6 +142,7 @@ def test_rules_lose_only_their_paths_on_servers_that_know_rules_alone() -> None:
     ("kind", "fields"),
     [
         ("WorkflowRevision", [".spec.workflowRef.name", ".spec.number"]),
+        ("WorkflowRun", [".spec.workflowRef.name"]),
         ("WorkflowDecision", [".spec.workflowRef.name"]),
     ],
 )

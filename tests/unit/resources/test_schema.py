@@ -10,7 +10,7 @@ from keep_operator.resources import crds, provider, revision, schema, tenant, wo
 pytestmark = pytest.mark.unit
 
 MODELS = [model for definition in crds.DEFINITIONS for model in (definition.spec, definition.status)]
-FREE_OBJECTS = ("WorkflowSpec.definition",)
+FREE_OBJECTS = ("WorkflowSpec.definition", "WorkflowRunSpec.inputs")
 # What a structural schema may hold, of what our models need.
 KEYWORDS = {
     "additionalProperties",
@@ -131,6 +131,10 @@ def test_the_documented_defaults_and_no_others() -> None:
         "WorkflowSpec.driftPolicy": "Correct",
         "WorkflowDecisionSpec.full": False,
         "WorkflowDecisionSpec.force": False,
+        "WorkflowRunSpec.cancel": False,
+        "WorkflowRunSpec.mode": "Live",
+        "WorkflowRunSpec.trigger": "Manual",
+        "WorkflowRunSpec.ttlSecondsAfterFinished": 3600,
     }
 
 

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     PARSE_ERROR = "ParseError"
     SCHEMA_ERROR = "SchemaError"
     UNKNOWN_ACTION = "UnknownAction"
+    ACTION_NOT_SUPPORTED = "ActionNotSupported"
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,8 @@ def read_one(
     elif provider is not None or kind == "step" or not isinstance(uses, str):
         findings.fault(f"{path}.provider", "is required: an object with type, config and with")
     templates.examine_all(given or {}, f"{path}.vars", scope, findings, strict=False)
+    if isinstance(alias := raw.get("alias"), dict):
+        templates.examine_all(alias, f"{path}.alias", scope, findings, strict=False)
     _check_flow(raw, path, findings)
     return replace(
         step,
@@ -353,8 +355,8 @@ def _check_flow(raw: dict[str, Any], path: str, findings: Findings) -> None:
         if not isinstance(raw.get(key, False), bool):
             findings.fault(f"{path}.{key}", "must be true or false")
     alias = raw.get("alias")
-    if alias is not None and not isinstance(alias, str):
-        findings.fault(f"{path}.alias", "must be text")
+    if alias is not None and not isinstance(alias, str | dict):
+        findings.fault(f"{path}.alias", "must be text, a name for the results, or an object of texts")
     throttle = raw.get("throttle")
     if throttle is not None and (not isinstance(throttle, dict) or throttle.get("type") not in _THROTTLES):
         findings.fault(f"{path}.throttle", "must be an object with type: one_until_resolved")

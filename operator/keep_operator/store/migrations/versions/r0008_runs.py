@@ -26,6 +26,8 @@ def upgrade() -> None:
     op.create_unique_constraint(
         "workflow_revision_content_key", "workflow_revision", ["workflow_id", "number", "content_hash"], schema=SCHEMA
     )
+    # What runners need of the Tenant's spec, such as where its steps may connect to.
+    op.add_column("tenant", sa.Column("settings", JSON), schema=SCHEMA)
     _run()
     _run_step()
     _run_log()
@@ -61,9 +63,11 @@ def _run() -> None:
         sa.Column("retry_of", sa.Uuid),
         sa.Column("try_number", sa.Integer, server_default=sa.text("1"), nullable=False),
         sa.Column("attempt", sa.Integer, server_default=sa.text("0"), nullable=False),
+        sa.Column("returned", sa.Integer, server_default=sa.text("0"), nullable=False),
         sa.Column("max_attempts", sa.Integer, nullable=False),
         sa.Column("timeout_s", sa.Integer, nullable=False),
         sa.Column("cancel_requested", sa.Boolean, server_default=sa.text("false"), nullable=False),
+        sa.Column("context", JSON),
         sa.Column("provider_config_hashes", JSON),
         _optional("worker"),
         _moment("queued_at"),
