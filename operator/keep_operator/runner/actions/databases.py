@@ -77,7 +77,9 @@ async def _postgres(call: Call, *, writes: bool) -> list[Any]:
             hostaddr=",".join(addresses),
             port=",".join([str(port)] * len(addresses)),
             user=parameters.needed_setting(call, "username"),
-            password=parameters.setting(call, "password"),
+            # Both said in any case: what is not said libpq takes from the environment, which is about our own database.
+            password=parameters.needed_setting(call, "password"),
+            options="",
             dbname=parameters.setting(call, "database") or parameters.setting(call, "username"),
             application_name="keep-operator",
             gssencmode="disable",
