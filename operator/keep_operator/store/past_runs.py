@@ -25,8 +25,15 @@ _PAGE: Final = """
     WHERE workflow_id = %(workflow_id)s {filters}
     ORDER BY id DESC LIMIT %(most)s
 """
+# Of each revision as many as the page has at most, so that each is a range of the index by revision.
+_PAGE_OF_SEVERAL: Final = """
+    SELECT {columns} FROM unnest(%(numbers)s::int[]) AS each(number)
+    CROSS JOIN LATERAL (
+        SELECT * FROM keep_operator.run WHERE workflow_id = %(workflow_id)s AND revision = each.number {filters}
+        ORDER BY id DESC LIMIT %(most)s
+    ) run ORDER BY id DESC LIMIT %(most)s
+"""
 _FILTERS: Final = {
-    "numbers": "revision = ANY(%(numbers)s::int[])",
     "number": "revision = %(number)s",
     "state": "state = %(state)s",
     "trigger": "trigger = %(trigger)s",
@@ -92,7 +99,8 @@ async def page(conn: Connection, workflow_id: UUID, wanted: Wanted, after: str |
     if after is not None:
         given["after"] = UUID(int=_place("runs", after, 128))
     filters = "".join(f" AND {text}" for name, text in _FILTERS.items() if name in given)
-    rows = (await conn.execute(Prepared(_PAGE.format(columns=runs.COLUMNS, filters=filters), {}), given)).all()
+    question = (_PAGE_OF_SEVERAL if "numbers" in given else _PAGE).format(columns=runs.COLUMNS, filters=filters)
+    rows = (await conn.execute(Prepared(question, {}), given)).all()
     shown = rows[:most]
     behind = _cursor("runs", shown[-1].id.int) if len(rows) > most else None
     return Page(tuple(runs.run_of(row) for row in shown), behind)
