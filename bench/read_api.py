@@ -1,12 +1,13 @@
 """What an answer of the read API takes (P-7).
 
-A console process, a PostgreSQL of its own, 10,000 workflows, one of them with 1,000 versions, another with two of nearly
+A console process, a PostgreSQL of its own, 10,000 workflows, one of them with 1,000 versions and 100,000 runs, another with two of nearly
 200 KiB. The API server is played and allows everything: whose rights are remembered is asked about every ten seconds only.
 Milliseconds that a client waits, and of the console's processor time.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +39,7 @@ ROUNDS: Final = 100
 START_LIMIT_S: Final = 60.0
 WORKFLOWS: Final = 10_000
 VERSIONS: Final = 1_000
+RUNS: Final = 100_000
 STEPS: Final = 1_900
 LINE: Final = "00000000-0000-7000-8000-{:012d}"
 
@@ -63,6 +66,15 @@ POPULATE: Final = (
        SELECT 'keep', 'Workflow', 'bench', 'w' || 1 + n % 50, '', 'Deployed', 'ann',
            json_build_object('id', '00000000-0000-7000-8000-' || lpad((1 + n % 50)::text, 12, '0'), 'to', n)
        FROM generate_series(1, 50 * :versions) n""",
+    # Of its last 100 versions; every hundredth failed, every tenth by an alert. Ids in the order of time, as they are made.
+    """INSERT INTO keep_operator.run (id, tenant_id, workflow_id, revision, content_hash, selection, trigger, mode, state, reason,
+           inputs, idempotency_key, requested_by, max_attempts, timeout_s, queued_at, started_at, completed_at)
+       SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7000' || '8000' || lpad(to_hex(n), 12, '0'))::uuid,
+           'keep', :many, v, encode(sha256(v::text::bytea), 'hex'), 'Active', CASE WHEN n % 10 = 0 THEN 'Alert' ELSE 'Manual' END,
+           'Live', CASE WHEN n % 100 = 0 THEN 'Failed' ELSE 'Succeeded' END,
+           CASE WHEN n % 100 = 0 THEN 'StepFailed' ELSE 'Completed' END, '{}', n::text, 'ann', 3, 3600, at, at, at
+       FROM (SELECT n, now() - (:runs - n) * interval '30 seconds' AS at, :versions - n % 100 AS v
+             FROM generate_series(1, :runs) n) one""",
     "ANALYZE",
 )
 ASKED: Final = (
@@ -70,6 +82,16 @@ ASKED: Final = (
     ("200 of 1,000 versions", "revisions?namespace=bench&workflow=w1&limit=200"),
     ("100 entries of a timeline", "history?namespace=bench&workflow=w1"),
     ("100 of 1,000 deployments", "history?namespace=bench&workflow=w1&only=deployments"),
+    ("100 of 100,000 runs", "runs?namespace=bench&workflow=w1"),
+    ("the same, of one version", "runs?namespace=bench&workflow=w1&revision=950"),
+    (
+        "the same, failed ones of it, of which there are none",
+        "runs?namespace=bench&workflow=w1&revision=950&state=Failed",
+    ),
+    ("the same, failed ones", "runs?namespace=bench&workflow=w1&state=Failed"),
+    ("the same, failed by an alert", "runs?namespace=bench&workflow=w1&state=Failed&trigger=Alert"),
+    ("the same, by alerts, of a content by its hash", "runs?namespace=bench&workflow=w1&trigger=Alert&revision={hash}"),
+    ("the same, of one day in the past", "runs?namespace=bench&workflow=w1&from={day}&until={next_day}"),
     ("one version with its definition", "revisions/500?namespace=bench&workflow=w1"),
     ("difference, 187 KiB, every seventh step edited", "diff?namespace=bench&workflow=w2&before=1&after=2"),
 )
@@ -92,15 +114,22 @@ async def measure(say: Callable[[str], None]) -> Json:
             await _populate(server.url())
             async with _cluster() as cluster, _console(folder, server.url(), cluster) as console:
                 asked: Json = {}
+                now = datetime.now(UTC)
+                given = {
+                    "hash": hashlib.sha256(b"990").hexdigest(),
+                    "day": (now - timedelta(days=10)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "next_day": (now - timedelta(days=9)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                }
                 for what, path in ASKED:
-                    asked[what] = await _ask(console, path)
+                    asked[what] = await _ask(console, path.format_map(given))
                     say(f"{what}: {asked[what]['median_ms']:.1f} ms")
-    return {"workflows": WORKFLOWS, "versions": VERSIONS, "requests": ROUNDS, "asked": asked}
+    return {"workflows": WORKFLOWS, "versions": VERSIONS, "runs": RUNS, "requests": ROUNDS, "asked": asked}
 
 
 def tables(result: Json) -> list[Table]:
     """What a client waits for, and what it costs."""
-    title = f"{result['workflows']} workflows, {result['versions']} versions; {result['requests']} requests one after the other"
+    rows = f"{result['workflows']} workflows, {result['versions']} versions, {result['runs']} runs"
+    title = f"{rows}; {result['requests']} requests one after the other"
     table = Table(title=title)
     for column in ("asked for", "median ms", "p95 ms", "worst ms", "processor ms"):
         table.add_column(column, justify="left" if column == "asked for" else "right")
@@ -146,6 +175,7 @@ async def _populate(url: str) -> None:
     given = {
         "workflows": WORKFLOWS,
         "versions": VERSIONS,
+        "runs": RUNS,
         "many": LINE.format(1),
         "large": LINE.format(2),
         "hash_1": revision.content_hash(before),

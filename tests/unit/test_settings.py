@@ -83,6 +83,9 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
         ("ALERT_RETENTION", "720h", timedelta(days=30)),
         ("EVENTS_PER_SECOND", "5", 5),
         ("LEASE_SECONDS", "2", 2),
+        ("RUNS_AT_ONCE", "3", 3),
+        ("RUN_HEARTBEAT_SECONDS", "0.5", 0.5),
+        ("RUN_STALLED_SECONDS", "60", 60.0),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, expected: object) -> None:
@@ -99,6 +102,8 @@ def test_every_variable_is_tested_here() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
+        ("RUN_STALLED_SECONDS", "14", "at least three heartbeats"),
+        ("RUN_HEARTBEAT_SECONDS", "0", "greater than or equal to 0.5"),
         ("CLUSTER_ID", "x" * 254, "at most 253 characters"),
         ("DEFAULT_TENANT", "Keep", "not a DNS label"),
         ("DEFAULT_TENANT", "-keep", "not a DNS label"),

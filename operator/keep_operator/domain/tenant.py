@@ -9,11 +9,9 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -31,8 +29,6 @@ FINALIZER: Final = f"{GROUP}/tenant"
 LIVING: Final = ("Synced",)
 # A Tenant about to go does not count how many of its objects are still Ready.
 COUNTS_LATER: Final = timedelta(seconds=30)
-# One of the parts of a host name, as resolvers take it.
-_LABEL: Final = re.compile("[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
 # A condition of its own, which `Ready` does not sum up.
 TOKENS_RESOLVED: Final = "TokensResolved"
 # When Secrets that could not be read are asked for again: no watch would tell.
@@ -290,14 +286,6 @@ def refusal(seen: Observed) -> Finding | None:
             "ImmutableFieldChanged",
             f'The tenant id is "{recorded}" and stays in force; spec.tenantId now says "{declared}". Set it back, or make a new Tenant.',
         )
-    for entry in settings(spec).get("egress", {}).get("allow", ()):
-        if not _reachable(entry):
-            return conditions.false(
-                "Synced",
-                "SpecRefused",
-                f'spec.egress.allow: "{entry}" is neither a network, such as 10.1.0.0/16, nor a host name, such as '
-                "hooks.example.com or *.example.com. Correct it.",
-            )
     runtime = spec.runtime or seen.runtime
     if spec.keep is not None and runtime != "keep":
         return conditions.false(
@@ -310,16 +298,6 @@ def refusal(seen: Observed) -> Finding | None:
             f'spec.runtime "{runtime}" is not supported by this version of the operator. Use builtin.',
         )
     return None
-
-
-def _reachable(entry: str) -> bool:
-    """Whether it is a network, or a name of a host that is not meant as one."""
-    try:
-        ip_network(entry, strict=False)
-    except ValueError:
-        labels = entry.removeprefix("*.").rstrip(".").split(".")
-        return all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
-    return True
 
 
 def _plan_life(seen: Observed, now: datetime) -> Plan[Action]:

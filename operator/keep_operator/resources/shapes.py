@@ -177,7 +177,7 @@ def _message(fault: Mapping[str, Any]) -> str:
             return f"must be at least {context['ge']}"
         case "less_than_equal":
             return f"must be at most {context['le']}"
-        case "duration" | "duplicate":
+        case "duration" | "duplicate" | "place":
             return str(fault["msg"])
         case "recursion_depth_exceeded":
             return "is nested too deeply"

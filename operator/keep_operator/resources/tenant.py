@@ -5,9 +5,11 @@ Docstrings and descriptions of the models are what ``kubectl explain`` shows.
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from keep_operator.resources import rules, shapes
 from keep_operator.resources.parts import (
@@ -103,11 +105,30 @@ class IngestToken(Shape):
     )
 
 
+# A name as resolvers take it; a number alone at its end would be an address.
+_HOST: Final = re.compile(
+    r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z_]([-a-z0-9_]*[a-z0-9_])?\.?", re.IGNORECASE
+)
+
+
+def _place(entry: str) -> str:
+    """Only networks, and names of hosts: a slip of the pen would open nothing, and say nothing."""
+    try:
+        ip_network(entry, strict=False)
+    except ValueError:
+        if _HOST.fullmatch(entry) is None:
+            fault = "must be an address, a network such as 10.0.0.0/8, or the name of a host without a port"
+            raise PydanticCustomError("place", "{fault}", {"fault": fault}) from None
+    return entry
+
+
 class Egress(Shape):
     """Where the steps of this tenant's workflows may connect to."""
 
     allow: Annotated[
-        Items[Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-.:*_/0-9A-Za-z]+$")]],
+        Items[
+            Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-.:*_/0-9A-Za-z]+$"), AfterValidator(_place)]
+        ],
         AfterValidator(distinct_entries()),
     ] = Field(
         default=(),

@@ -13,7 +13,7 @@ from component.rig import crashes
 from component.rig.crashes import Story
 from component.rig.user import User
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
-from manifests import credential, decision, definition, in_argo_cd, provider, querying, secret, tenant, workflow
+from manifests import credential, decision, definition, in_argo_cd, provider, querying, run, secret, tenant, workflow
 
 pytestmark = pytest.mark.component
 ARCHITECTURE: Final = Path(__file__).parents[3] / "docs/architecture.md"
@@ -232,6 +232,48 @@ async def _look_on(user: User) -> None:
     await user.ready(VM)
 
 
+RUN = run(HELLO, ttlSecondsAfterFinished=1)
+SHORT = HELLO | {"spec": HELLO["spec"] | {"deletionGraceSeconds": 5}}
+
+
+async def _ask_for_a_run(user: User) -> None:
+    user.apply(RUN)
+    await user.condition(RUN, "Succeeded", ("Unknown", "Queued"))
+    await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 1}, "a run under way")
+
+
+async def _run_first(user: User) -> None:
+    user.apply(RUN)
+    await user.condition(RUN, "Accepted", ("Unknown", "WorkflowNotFound"))
+    user.apply(HELLO)
+    await user.condition(RUN, "Succeeded", ("Unknown", "Queued"))
+    await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 1}, "a run under way")
+
+
+async def _ready_tenant(user: User) -> None:
+    user.apply(TEAM)
+    await user.ready(TEAM)
+
+
+async def _queued(user: User) -> None:
+    await _written(user)
+    await _ask_for_a_run(user)
+
+
+async def _cancel(user: User) -> None:
+    user.edit(RUN, cancel=True)
+    await user.gone(RUN)
+    await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 0}, "no run under way")
+
+
+async def _abandoned(user: User) -> None:
+    user.apply(TEAM, SHORT)
+    await user.ready(TEAM, SHORT)
+    await _ask_for_a_run(user)
+    user.delete(RUN)
+    await user.gone(RUN)
+
+
 STORIES: Final = {
     "the first start, over objects that wait": Story(_there, 13, from_start=True),
     "a start over objects that are Ready": Story(_look_on, 2, before=_there, from_start=True),
@@ -251,6 +293,10 @@ STORIES: Final = {
     "a new definition after a rollback": Story(_roll_forward, 6, before=_rolled_back),
     "versions that are archived": Story(_archive, 4, before=_grown_old),
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
+    "a run": Story(_ask_for_a_run, 4, before=_written),
+    "a run before its Workflow": Story(_run_first, 14, before=_ready_tenant),
+    "a run that is cancelled, and goes": Story(_cancel, 5, before=_queued),
+    "a Workflow that is deleted while it runs": Story(_delete_workflow, 7, before=_abandoned),
     "a Tenant with all that depends on it": Story(_delete_tenant, 7, before=_going),
     "a Tenant that leaves its row": Story(_delete_tenant, 7, before=_there),
     "Argo CD takes over": Story(_take_over, 3, before=_both),

@@ -152,6 +152,40 @@ def test_lists_that_are_sets_have_no_doubles(raw: dict[str, Any]) -> None:
     assert re.search(r"has an entry( with the same id)? twice", str(tenant.parse_spec(raw)))
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "10.0.0.0/33",
+        "10.0.0.1:8080",
+        "localhost:80",
+        "http:",
+        "a/b",
+        "*",
+        "*.",
+        "a.*.b",
+        "-a",
+        "a..b",
+        "1.2.3",
+        "300.1.1.1",
+        ":",
+        "fe80::/129",
+    ],
+)
+def test_a_place_that_is_none(entry: str) -> None:
+    """A slip in what steps may reach is told, and does not quietly open nothing."""
+    found = tenant.parse_spec({"egress": {"allow": ["10.0.0.0/8", entry]}})
+    assert isinstance(found, Invalid)
+    assert re.search(r"spec\.egress\.allow\[1\]:? must be an address, a network", str(found))
+
+
+@pytest.mark.parametrize(
+    "entry", ["127.0.0.1", "10.1.2.3/8", "::1", "fd00::/8", "db", "db.example.com.", "*.lab.example", "my_db.x"]
+)
+def test_a_place(entry: str) -> None:
+    """Addresses, networks, names, and all names below one."""
+    assert not isinstance(tenant.parse_spec({"egress": {"allow": [entry]}}), Invalid)
+
+
 def test_a_status_of_a_newer_release_can_be_read() -> None:
     """After a downgrade the operator still knows what it had made."""
     condition = {

@@ -27,9 +27,8 @@ _SHORT: Final = 128
 _SHOWN: Final = 160
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SPANS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_ZONES: Final = re.compile(r"\s?(UTC|GMT|Z)$")
 _DATES: Final = (
-    "%Y-%m-%d %H:%M:%S.%f %Z",
-    "%Y-%m-%d %H:%M:%S %Z",
     "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d",
     "%d %b %Y",
@@ -251,13 +250,14 @@ def _date(value: Any) -> datetime | None:
     written = _text(value).strip()
     if not written or len(written) > _SHORT:
         return None
+    plain = _ZONES.sub("", written)
     found = None
     try:
-        found = datetime.fromisoformat(written)
+        found = datetime.fromisoformat(plain)
     except ValueError:
         for pattern in _DATES:
             try:
-                found = datetime.strptime(written, pattern)
+                found = datetime.strptime(plain, pattern)
                 break
             except ValueError:
                 continue

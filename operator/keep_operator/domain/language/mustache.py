@@ -140,7 +140,7 @@ class _Plain:
 def _written(value: Any) -> str:
     """An answer as Keep writes it into a text: an object as JSON, all else as Python writes it."""
     try:
-        return json.dumps(value, default=str) if isinstance(value, dict) else str(value)
+        return json.dumps(value, default=str, allow_nan=False) if isinstance(value, dict) else str(value)
     except (RecursionError, ValueError, TypeError):
         raise Failed("a function answers what cannot be written") from None
 
@@ -158,9 +158,10 @@ def render(text: str, filling: Filling, *, strict: bool = False, default: Any = 
     before = len(filling.missing)
     if len(parts) == 1 and isinstance(parts[0], Call) and template.executed:
         answer = _answer(parts[0], filling)
-        whole: Any = answer if isinstance(answer, dict) else _written(answer)
-        limits.check_text(len(whole) if isinstance(whole, str) else 0)
-        filling.budget.write(len(whole) if isinstance(whole, str) else 0)
+        whole: Any = _written(answer)
+        limits.check_text(len(whole))
+        filling.budget.write(len(whole))
+        whole = json.loads(whole) if isinstance(answer, dict) else whole
     else:
         sink = _Plain(filling.budget)
         _fill(parts, sink, filling)

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import logging
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -70,9 +71,13 @@ _GRACE_S: Final = 0.5
 @cache
 def action(type_name: str, kind: Kind) -> Action:
     """The code behind a type that `abilities` has."""
-    module, _, function = ACTIONS[type_name, kind].partition(".")
-    found: Action = getattr(importlib.import_module(f"{__package__}.{module}"), function)
+    function = ACTIONS[type_name, kind].partition(".")[2]
+    found: Action = getattr(importlib.import_module(_module(type_name, kind)), function)
     return found
+
+
+def _module(type_name: str, kind: Kind) -> str:
+    return f"{__package__}.{ACTIONS[type_name, kind].partition('.')[0]}"
 
 
 async def perform(call: Call) -> Outcome:
@@ -83,7 +88,7 @@ async def perform(call: Call) -> Outcome:
     """
     if (fault := abilities.fault(call.type, call.kind, call.subtype)) is not None:
         raise ActionNotSupported(fault)
-    task = asyncio.create_task(_try(action(call.type, call.kind), call))
+    task = asyncio.create_task(_try(call))
     try:
         done, _ = await asyncio.wait({task}, timeout=call.timeout_s)
         if not done:
@@ -98,8 +103,12 @@ async def perform(call: Call) -> Outcome:
         task.add_done_callback(lambda each: each.cancelled() or each.exception())
 
 
-async def _try(carried_out: Action, call: Call) -> Outcome:
+async def _try(call: Call) -> Outcome:
     """The first try that succeeds, else what ended the last one."""
+    if _module(call.type, call.kind) not in sys.modules:
+        # Libraries take half a second to load, in which others are not to stand still.
+        await asyncio.to_thread(action, call.type, call.kind)
+    carried_out = action(call.type, call.kind)
     clock = asyncio.get_running_loop().time
     end = clock() + call.timeout_s
     harmless = abilities.side_effects(call.type, call.kind, call.parameters) is not SideEffects.EFFECT
