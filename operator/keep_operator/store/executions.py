@@ -219,8 +219,8 @@ class Claim:
     """A run that a worker has now, and all that it needs to go on. ``definition`` is the bound revision's, and no other.
 
     ``context`` is what earlier events and runs left behind, as the run's first worker found it: ``startedAt`` and ``results`` of the
-    last run that succeeded, ``firingSince`` and ``firedBefore`` of the event's alert, ``told``: actions that succeeded for it since it fires. ``steps`` are
-    all starts so far, ended or lost.
+    last run that succeeded, ``firingSince`` and ``firedBefore`` of the event's alert, ``told``: actions that succeeded for it since
+    it fires. ``steps`` are all starts so far, ended or lost.
     """
 
     run: Run
