@@ -501,4 +501,6 @@ def _filled(value: Any, filling: Filling) -> Any:
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    """A sentence that fits, without what a database does not store: an alert may hold anything."""
+    shown = text[: length + 1].replace("\x00", "\ufffd").encode(errors="replace").decode()
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"

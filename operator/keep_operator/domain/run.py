@@ -40,11 +40,11 @@ FINALIZER: Final = f"{GROUP}/run-archive"
 LIVING: Final = ("Accepted", "Succeeded", "Archived")
 # How long a run waits for the Workflow that it names, and for that to have an active version.
 PATIENCE: Final = timedelta(minutes=10)
-# Word comes when a row changes; this is for the word that was lost.
+# Word comes when a run begins and ends; this is for the word that was lost.
 LOOK_AGAIN: Final = timedelta(seconds=30)
 # The Workflow itself is looked at first, which wakes the run; this is for the edge that nobody thought of.
 WORKFLOW_FIRST: Final = timedelta(seconds=5)
-# Between two writes that show nothing but other steps.
+# Between two looks at the steps of a run that is under way, and between two writes that show nothing else.
 STEPS_EVERY: Final = timedelta(seconds=10)
 # Whoever waits for the end of a run sees it, however many others end.
 SHOWN_AT_LEAST: Final = timedelta(minutes=1)
@@ -330,12 +330,12 @@ def _plan_row(seen: Observed, row: Run, now: datetime) -> Plan[Action]:
     if row.state.terminal:
         found.append(conditions.true("Archived", "Archived", f"The record {row.id} is complete; the object may go"))
     fields = _told(obj, row, seen.parts)
-    wake_in = _first_look(obj) if row.state.terminal else LOOK_AGAIN
+    wake_in = _first_look(obj) if row.state.terminal else STEPS_EVERY if row.state is State.RUNNING else LOOK_AGAIN
     if not row.state.terminal and fields["steps"] != list(obj.status.get("steps") or ()):
         left = STEPS_EVERY if seen.steps_told_at is None else seen.steps_told_at + STEPS_EVERY - now
         if seen.steps_told_at is not None and left > timedelta():
             fields.pop("steps")
-            wake_in = min(LOOK_AGAIN, left)
+            wake_in = min(STEPS_EVERY, left)
     return _report(obj, *found, fields=fields, wake_in=wake_in, now=now)
 
 

@@ -79,6 +79,16 @@ def age(at: str | None) -> str:
     return f"{max(int(seconds), 0)}s"
 
 
+def took(began: str | None, ended: str | None) -> str:
+    """How long something took, to the second; empty while it goes on."""
+    if not began or not ended:
+        return ""
+    seconds = round((datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds())
+    minutes, seconds = divmod(max(seconds, 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
 def who(user: str | None) -> str:
     """A user's name; of a service account without what all of them begin with."""
     return (user or "").removeprefix("system:serviceaccount:")

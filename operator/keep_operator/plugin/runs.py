@@ -12,6 +12,7 @@ import click
 
 from keep_operator.plugin import ends, options, output, patience, verdict, view
 from keep_operator.plugin.kubectl import Json, Kubectl
+from keep_operator.plugin.reach import Reach
 from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOW_RUNS, WORKFLOWS
 
 _NAME_LIMIT: Final = 200
@@ -38,6 +39,18 @@ class Wanted:
     timeout_s: float
     dry_run: bool
     idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the options of `runs` say."""
+
+    version: str | None
+    state: str | None
+    trigger: str | None
+    since: str | None
+    until: str | None
+    limit: int
 
 
 @click.command("run")
@@ -105,42 +118,47 @@ def run(workflow: str, form: str, **given: Any) -> None:
 
 @click.command("runs")
 @click.argument("workflow", shell_complete=options.workflows)
-@click.option("--revision", "number", metavar="NUMBER", type=int, help="Only those of this version.")
+@click.option("--all", "everything", is_flag=True, help="Those without an object too; asks the read API.")
+@click.option(
+    "--revision", "version", metavar="VERSION", shell_complete=options.versions, help="Only those of this version."
+)
 @click.option("--state", type=click.Choice(_STATES, case_sensitive=False), help="Only those in this state.")
 @click.option("--trigger", type=click.Choice(_TRIGGERS, case_sensitive=False), help="Only those with this trigger.")
+@click.option(
+    "--from", "since", metavar="TIME", help="Only those queued since, such as 2026-01-31T12:00:00Z; with --all."
+)
+@click.option("--until", metavar="TIME", help="Only those queued before; with --all.")
+@click.option(
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
 @options.output("json", "yaml", "name")
+@options.read_api
 @options.cluster
-def runs(workflow: str, number: int | None, state: str | None, trigger: str | None, form: str) -> None:
-    """List the runs of WORKFLOW that have an object, the newest first.
+def runs(workflow: str, everything: bool, form: str, reach: Reach, **given: Any) -> None:
+    """List the runs of WORKFLOW, the newest first.
 
-    Those are the runs that were asked for through Kubernetes, and have not been cleaned up. Runs that alerts and intervals
-    started have none.
+    Without --all these are the runs that were asked for through Kubernetes, and have not been cleaned up. Runs that alerts and
+    intervals started have no object: the read API knows of all of them.
     """
+    wanted = Filter(**given)
+    if not everything and (wanted.since or wanted.until):
+        raise click.UsageError("--from and --until need --all")
     kubectl = options.kubectl()
-    listed, about = kubectl.tries(Kubectl.asking(WORKFLOW_RUNS), Kubectl.asking(WORKFLOWS, workflow))
-    if isinstance(listed, ends.Failure):
-        raise listed
-    if isinstance(about, ends.Failure) and not isinstance(about, ends.Missing):
-        raise about
-    own = [each for each in listed["items"] if each["spec"]["workflowRef"]["name"] == workflow]
-    if isinstance(about, ends.Missing) and not own:
-        raise ends.Missing(f'there is no Workflow "{workflow}" in namespace {kubectl.namespace()}, and no run of it')
-    found = [
-        each
-        for each in own
-        if number in (None, _number(each))
-        and state in (None, _status(each).get("state"))
-        and trigger in (None, each["spec"].get("trigger", "Manual"))
-    ]
-    found.sort(
-        key=lambda each: (str(each["metadata"].get("creationTimestamp")), each["metadata"]["name"]), reverse=True
-    )
+    found = _recorded(kubectl, workflow, reach, wanted) if everything else _shown(kubectl, workflow, wanted)
     match form:
         case "name":
             for each in found:
-                click.echo(f"{_KIND}/{each['metadata']['name']}")
+                click.echo(each["id"] if everything else f"{_KIND}/{each['metadata']['name']}")
+        case "table" if not found:
+            click.echo("No runs.")
         case "table":
-            _list(found)
+            rows = map(_row_of_record if everything else _row_of_object, found)
+            output.table(("NAME", "VERSION", "STATE", "TRIGGER", "STARTED (UTC)", "DURATION", "AGE", "MESSAGE"), rows)
         case _:
             output.data(found, form)
 
@@ -277,27 +295,83 @@ def _tell(made: Json, form: str, waited_s: float | None) -> None:
             )
 
 
-def _list(found: Sequence[Json]) -> None:
-    if not found:
-        click.echo("No runs.")
-        return
-    rows = []
-    for each in found:
-        status = _status(each)
-        number = _number(each)
-        rows.append(
-            (
-                each["metadata"]["name"],
-                "" if number is None else f"v{number}",
-                str(status.get("state") or "Pending"),
-                str(each["spec"].get("trigger", "Manual")),
-                output.moment(status.get("startedAt")),
-                str(status.get("duration") or ""),
-                output.age(each["metadata"].get("creationTimestamp")),
-                str(_succeeded(each).get("message") or ""),
-            )
-        )
-    output.table(("NAME", "VERSION", "STATE", "TRIGGER", "STARTED (UTC)", "DURATION", "AGE", "MESSAGE"), rows)
+def _shown(kubectl: Kubectl, workflow: str, wanted: Filter) -> list[Json]:
+    """The WorkflowRuns that are there."""
+    number = None if wanted.version is None else _number_of(kubectl, workflow, wanted.version)
+    listed, about = kubectl.tries(Kubectl.asking(WORKFLOW_RUNS), Kubectl.asking(WORKFLOWS, workflow))
+    if isinstance(listed, ends.Failure):
+        raise listed
+    if isinstance(about, ends.Failure) and not isinstance(about, ends.Missing):
+        raise about
+    own = [each for each in listed["items"] if each["spec"]["workflowRef"]["name"] == workflow]
+    if isinstance(about, ends.Missing) and not own:
+        raise ends.Missing(f'there is no Workflow "{workflow}" in namespace {kubectl.namespace()}, and no run of it')
+    found = [
+        each
+        for each in own
+        if number in (None, _number(each))
+        and wanted.state in (None, _status(each).get("state"))
+        and wanted.trigger in (None, each["spec"].get("trigger", "Manual"))
+    ]
+    found.sort(
+        key=lambda each: (str(each["metadata"].get("creationTimestamp")), each["metadata"]["name"]), reverse=True
+    )
+    return found[: wanted.limit]
+
+
+def _number_of(kubectl: Kubectl, workflow: str, reference: str) -> int:
+    number = view.as_number(reference)
+    if number is not None:
+        return number
+    seen = view.read(kubectl, workflow)
+    found = seen.find(reference)
+    if found is None:
+        raise ends.Missing(f'{workflow} has no version "{reference}" with an object: {seen.told_numbers()}')
+    return found.number
+
+
+def _recorded(kubectl: Kubectl, workflow: str, reach: Reach, wanted: Filter) -> list[Json]:
+    """The runs that the database has."""
+    from keep_operator.plugin import read_api  # noqa: PLC0415 - its means take a moment to load
+
+    asked = {
+        "namespace": kubectl.namespace(),
+        "workflow": workflow,
+        "revision": wanted.version,
+        "state": wanted.state,
+        "trigger": wanted.trigger,
+        "from": wanted.since,
+        "until": wanted.until,
+    }
+    with read_api.opened(kubectl, reach) as api:
+        return list(api.items("runs", wanted.limit, **asked))
+
+
+def _row_of_object(each: Json) -> tuple[str, ...]:
+    status, number = _status(each), _number(each)
+    return (
+        each["metadata"]["name"],
+        "" if number is None else f"v{number}",
+        str(status.get("state") or "Pending"),
+        str(each["spec"].get("trigger", "Manual")),
+        output.moment(status.get("startedAt")),
+        str(status.get("duration") or ""),
+        output.age(each["metadata"].get("creationTimestamp")),
+        str(_succeeded(each).get("message") or ""),
+    )
+
+
+def _row_of_record(each: Json) -> tuple[str, ...]:
+    return (
+        each["id"],
+        f"v{each['revision']}",
+        each["state"],
+        each["trigger"],
+        output.moment(each.get("startedAt")),
+        output.took(each.get("startedAt"), each.get("completedAt")),
+        output.age(each.get("queuedAt")),
+        str(each.get("message") or ""),
+    )
 
 
 def _has_ended(made: Json) -> bool:

@@ -80,12 +80,12 @@ class Runs:
         """The row, if there is one; else all that decides whether there shall be one. Nothing of a run that has ended."""
         seen = Observed(
             obj,
+            refused=self._refused.pop(obj.uid, None),
             referenced=tenancy.referenced(obj, self._owner_references),
             restored=any(label in obj.labels for label in self._restore_labels),
         )
         if obj.deleting:
             self._steps_told_at.pop(obj.uid, None)
-            self._refused.pop(obj.uid, None)
             return replace(seen, row=await self._row(obj)) if run.FINALIZER in obj.finalizers else seen
         if run.is_ended(obj):
             return replace(seen, surplus=self._has_no_place(obj))
@@ -103,7 +103,7 @@ class Runs:
             original = await self._original(
                 sight.lineage.id, Key(obj.key.kind, obj.key.namespace, obj.spec.retry_of.name)
             )
-        return replace(seen, workflow=sight, original=original, refused=self._refused.pop(obj.uid, None))
+        return replace(seen, workflow=sight, original=original)
 
     def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
         """See `domain.run.plan`."""

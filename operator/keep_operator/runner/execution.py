@@ -418,6 +418,7 @@ class Execution:
                 results=context.get("results") or {},
                 started_at=_moment(context.get("startedAt")),
                 firing_since=_moment(context.get("firingSince")),
+                fired_before=_moment(context.get("firedBefore")),
                 told=frozenset(context.get("told") or ()),
             ),
         )

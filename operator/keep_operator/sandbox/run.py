@@ -241,6 +241,7 @@ def _next(box: Sandbox, url: str, api_url: str) -> list[str]:
         f"  kubectl keep history high-cpu -n {NAMESPACE}       # which version runs",
         f"  kubectl keep diff high-cpu v1 v3 -n {NAMESPACE}    # what changed",
         f"  kubectl keep rollback high-cpu -m why -n {NAMESPACE}",
+        f"  kubectl keep run high-cpu --wait -n {NAMESPACE}    # now, and not in five minutes",
         f"  export KEEP_OPERATOR_API_URL={api_url} \\",
         f'    KEEP_OPERATOR_API_TOKEN="$(kubectl create token {READER})"',
         f"  kubectl keep ledger high-cpu -n {NAMESPACE}        # all that was done, by whom",

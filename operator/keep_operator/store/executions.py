@@ -27,18 +27,23 @@ RESULT_LIMIT: Final = 256 * 1024
 MESSAGE_LIMIT: Final = 2_048
 LOG_LINES: Final = 1_000
 
-# What earlier events and runs left behind, as the first worker finds it: when the last run that succeeded began, and its results
-# by the names of its steps; since when the event's alert has been firing, and which actions have told of it since then.
+# What earlier events and runs left behind, as the first worker finds it: when the last run that succeeded began, and lists of its
+# results by the names of its steps; since when the event's alert has been firing, which actions have told of it since then, and
+# when it last came before.
 _BEHIND: Final = """
     SELECT json_build_object('startedAt', last.started_at, 'results', last.results, 'firingSince', a.firing_since, 'told',
         (SELECT json_agg(DISTINCT s.name) FROM keep_operator.run told JOIN keep_operator.run_step s ON s.run_id = told.id
          WHERE told.workflow_id = run.workflow_id AND told.fingerprint = run.fingerprint AND told.id < run.id
-            AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since))
+            AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since),
+        'firedBefore', coalesce((SELECT max(before.queued_at) FROM keep_operator.run before
+            WHERE before.workflow_id = run.workflow_id AND before.fingerprint = run.fingerprint AND before.id < run.id),
+            CASE WHEN a.first_seen < run.queued_at THEN a.first_seen END))
     FROM (SELECT 1) one
     LEFT JOIN keep_operator.alert a ON a.tenant_id = run.tenant_id AND a.fingerprint = run.fingerprint
     LEFT JOIN LATERAL (
-        SELECT before.started_at, (SELECT json_object_agg(s.name, s.result) FROM keep_operator.run_step s
-            WHERE s.run_id = before.id AND s.state = 'Succeeded' AND s.iteration = -1) AS results
+        SELECT before.started_at, (SELECT json_object_agg(brought.name, brought.results) FROM (
+            SELECT s.name, json_agg(s.result ORDER BY s.position, s.iteration) AS results FROM keep_operator.run_step s
+            WHERE s.run_id = before.id AND s.state = 'Succeeded' GROUP BY s.name) brought) AS results
         FROM keep_operator.run before
         WHERE before.workflow_id = run.workflow_id AND before.state = 'Succeeded' AND before.id < run.id
         ORDER BY before.id DESC LIMIT 1
@@ -214,8 +219,8 @@ class Claim:
     """A run that a worker has now, and all that it needs to go on. ``definition`` is the bound revision's, and no other.
 
     ``context`` is what earlier events and runs left behind, as the run's first worker found it: ``startedAt`` and ``results`` of the
-    last run that succeeded, ``firingSince`` of the event's alert, ``told``: actions that succeeded for it since then. ``steps`` are
-    all starts so far, ended or lost.
+    last run that succeeded, ``firingSince`` and ``firedBefore`` of the event's alert, ``told``: actions that succeeded for it since
+    it fires. ``steps`` are all starts so far, ended or lost.
     """
 
     run: Run

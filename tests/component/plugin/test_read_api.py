@@ -51,6 +51,29 @@ ARCHIVED = {
     "definition": definition(10),
 }
 
+RUNS = [
+    {
+        "id": "01a22822-5caf-7078-b33b-26b60f595b67",
+        "revision": 2,
+        "state": "Failed",
+        "trigger": "Alert",
+        "message": "no route to host",
+        "queuedAt": "2026-11-25T01:00:00.000Z",
+        "startedAt": "2026-11-25T01:00:01.000Z",
+        "completedAt": "2026-11-25T01:01:06.500Z",
+    },
+    {
+        "id": "01a22818-f4ca-72a9-876f-aa5f4ab7d4c9",
+        "revision": 1,
+        "state": "Queued",
+        "trigger": "Interval",
+        "message": None,
+        "queuedAt": "2026-11-25T00:00:00.000Z",
+        "startedAt": None,
+        "completedAt": None,
+    },
+]
+
 
 @dataclass
 class Console:
@@ -71,6 +94,8 @@ class Console:
             return 200, json.dumps(ARCHIVED)
         if path == "/api/v1/revisions":
             return 200, json.dumps({"items": [{k: v for k, v in ARCHIVED.items() if k != "definition"}], "after": None})
+        if path == "/api/v1/runs":
+            return 200, json.dumps({"items": RUNS, "after": None})
         if path == "/api/v1/retention":
             kept = [
                 {"number": 2, "why": "active", "until": None},
@@ -239,6 +264,30 @@ def test_an_archived_version_is_shown_compared_and_pinned(terminal: Terminal, co
     assert [path for path, _, _ in console.asked] == ["/api/v1/revisions/previous"]
     missing = terminal.keep("show", "high-cpu", "staging", *api)
     assert (missing.exit_code, missing.stderr) == (4, "Error: Workflow monitoring/high-cpu has no such version\n")
+
+
+def test_runs_without_an_object_are_listed_too(terminal: Terminal, console: Console) -> None:
+    """The read API knows of those that alerts and intervals started; it gets every filter as it was given."""
+    terminal.config, terminal.port = _config(token="t"), console.port
+    filters = ("--revision", "v2", "--state", "failed", "--trigger", "alert", "--from", "2026-11-01T00:00:00Z")
+    result = terminal.keep("runs", "high-cpu", "--all", *filters, "-n", "monitoring")
+    assert result.exit_code == 0, result.output
+    head, one, two = result.stdout.splitlines()
+    assert head.split()[:4] == ["NAME", "VERSION", "STATE", "TRIGGER"]
+    assert one.startswith("01a22822-5caf-7078-b33b-26b60f595b67") and "1m6s" in one and one.endswith("no route to host")
+    assert two.split()[1:4] == ["v1", "Queued", "Interval"]
+    ((path, query, _),) = console.asked
+    assert path == "/api/v1/runs"
+    assert query == {
+        "namespace": "monitoring",
+        "workflow": "high-cpu",
+        "revision": "v2",
+        "state": "Failed",
+        "trigger": "Alert",
+        "from": "2026-11-01T00:00:00Z",
+        "limit": "50",
+    }
+    assert terminal.keep("runs", "high-cpu", "--all", "-o", "name").stdout.split() == [each["id"] for each in RUNS]
 
 
 def test_doctor_tells_whom_the_api_takes_one_for(terminal: Terminal, console: Console) -> None:

@@ -178,11 +178,20 @@ def test_runs_that_have_an_object(terminal: Terminal) -> None:
         (("--state", "failed"), ["two"]),
         (("--revision", "2"), ["two", "one"]),
         (("--trigger", "Manual", "--revision", "2"), ["one"]),
+        (("--revision", "production"), ["two", "one"]),
+        (("--limit", "1"), ["four"]),
         (("--state", "Cancelled"), []),
     ):
         told = terminal.keep("runs", "high-cpu", *words, "-o", "json")
         assert [each["metadata"]["name"] for each in json.loads(told.stdout)] == names, words
     assert terminal.keep("runs", "high-cpu", "--state", "Cancelled").stdout == "No runs.\n"
+
+
+def test_filters_that_only_the_read_api_knows(terminal: Terminal) -> None:
+    """Objects are kept for an hour or so: who asks for a time means all runs."""
+    result = terminal.keep("runs", "high-cpu", "--from", "2026-11-25T00:00:00Z")
+    assert result.exit_code == 2
+    assert "--all" in result.output + result.stderr
 
 
 def test_cancel(terminal: Terminal) -> None:

@@ -16,7 +16,7 @@ from keep_operator.cluster import access
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import Refused
 from keep_operator.resources.kinds import OURS, WORKFLOW_DECISIONS
-from manifests import Json, decision, definition, provider, querying, tenant, workflow
+from manifests import Json, decision, definition, provider, querying, run, tenant, workflow
 
 pytestmark = pytest.mark.component
 TEAM, OTHER = tenant("team"), tenant("other")
@@ -59,6 +59,23 @@ async def test_everything_goes(rig: Rig, capsys: pytest.CaptureFixture[str]) -> 
     await remove(rig)
     await rig.rest()
     assert left(rig) == []
+
+
+@pytest.mark.parametrize("orphan", [False, True], ids=["cleaned up", "orphaned"])
+async def test_runs_go_though_they_are_under_way(rig: Rig, orphan: bool) -> None:
+    """Nothing hangs: the Workflow waits its time, and cancels what is left; with `--orphan` the records are left alone."""
+    hello = workflow("hello", "default", "team", deletionGraceSeconds=5)
+    await at_rest(rig, TEAM, hello)
+    one = run(hello)
+    rig.user.apply(one)
+    await rig.user.condition(one, "Succeeded", ("Unknown", "Queued"))
+    if orphan:
+        await rig.operators[-1].stop()
+        await rig.rest()
+    await remove(rig, orphan=orphan)
+    assert left(rig) == []
+    states = [row["state"] for row in rig.database.rows("SELECT state FROM keep_operator.run")]
+    assert states == ["Queued" if orphan else "Cancelled"]
 
 
 async def test_a_dry_run_changes_nothing(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:

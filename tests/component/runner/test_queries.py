@@ -133,6 +133,7 @@ async def test_mysql_reads(call: Make) -> None:
         assert done.result == [[1, 9.9, "2026-11-29 12:00:00", "ä"], [2, 10, None, None]]
         assert there.database.endswith("books")
         assert there.asked[-2:] == ["START TRANSACTION READ ONLY", "SELECT * FROM book WHERE id > 0"]
+        assert "max_statement_time = 10.0" in there.asked[-3] and "max_execution_time = 10000 " in there.asked[-3]
         done = await perform(call("mysql", config, kind="step", as_dict=True, single_row="true", **asked))
         assert done.result == {"id": 1, "price": 9.9, "at": "2026-11-29 12:00:00", "title": "ä"}
         there.answers["SELECT 1"] = mysql_side.rows({"a": "int"})
@@ -152,6 +153,10 @@ async def test_mysql_that_refuses(call: Make) -> None:
     """What MySQL says is told with its number, without the password; what passes can be tried again."""
     async with mysql_side.serve() as there:
         config = {**MYSQL, "port": there.port}
+        there.answers["SELECT 0"] = mysql_side.error(4166, "HY000", "not allowed")
+        with pytest.raises(ActionFailed, match="says 4166") as failed:
+            await perform(call("mysql", config, kind="action", query="SELECT 0"))
+        assert not failed.value.may_have_acted
         there.answers["SELECT 1"] = mysql_side.error(1213, "40001", "Deadlock found")
         with pytest.raises(ActionFailed, match="says 1213: Deadlock found") as failed:
             await perform(call("mysql", config, kind="step", query="SELECT 1"))

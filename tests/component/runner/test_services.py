@@ -523,6 +523,15 @@ async def test_twilio_and_signl4_by_apprise(call: Make, there: FarSide) -> None:
     assert (sent["X-S4-ExternalID"], sent["X-S4-Status"]) == ("e1", "resolved")
 
 
+@pytest.mark.parametrize("number", ["nobody", "12", "+1 555", "", "+15550000001,+15550000002"])
+async def test_no_number(number: str, call: Make, there: FarSide) -> None:
+    """A message to what is no number is sent to nobody; least of all to the number that it is sent from."""
+    config = {"account_sid": "AC" + "a" * 32, "api_token": "b" * 32, "from_phone_number": "+15550000001"}
+    with pytest.raises(ActionFailed, match="to_phone_number"):
+        await perform(call("twilio", config, message_body="x", to_phone_number=number))
+    assert there.sent == []
+
+
 @pytest.mark.parametrize(("status", "retryable"), [(400, False), (401, False), (429, True), (503, True)])
 async def test_apprise_that_fails(status: int, retryable: bool, call: Make, there: FarSide) -> None:
     """What Apprise only logs is known all the same: which answer it was, and whether it passes."""
@@ -536,7 +545,7 @@ async def test_apprise_that_fails(status: int, retryable: bool, call: Make, ther
                 "twilio",
                 {"account_sid": "x", "api_token": "y", "from_phone_number": "z"},
                 message_body="a",
-                to_phone_number="1",
+                to_phone_number="+15550000002",
             )
         )
 

@@ -128,6 +128,18 @@ async def test_packed_answers_are_read(encoding: str, call: Make, there: FarSide
     assert (await perform(call("http", url=there.url))).result["body"] == {"a": 1}
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])
+async def test_packed_as_nobody_asked(encoding: str, call: Make, there: FarSide) -> None:
+    """An answer that cannot be read is an error, and no result of odd characters."""
+
+    async def packed(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"\x8b\x01\x80", headers={"Content-Encoding": encoding})
+
+    there.answers(packed)
+    with pytest.raises(ActionFailed, match="packs its answer in a way that it was not asked for"):
+        await perform(call("http", url=there.url))
+
+
 async def test_packed_and_cut_off(call: Make, there: FarSide) -> None:
     """A packed answer that lacks its end is no answer."""
 
@@ -328,9 +340,11 @@ async def test_headers_that_would_be_two(headers: dict[str, str], call: Make, th
 
 async def test_nan_is_no_json(call: Make, there: FarSide) -> None:
     """What the database could not keep as JSON is kept as the text that it is."""
-    there.answers(answer('{"a": NaN}'), answer("[" * 100_000))
+    there.answers(answer('{"a": NaN}'), answer("[" * 100_000), answer("[1e999, -1e999]"), answer("[1e-999, 1.5]"))
     assert (await perform(call("http", url=there.url))).result["body"] == '{"a": NaN}'
     assert (await perform(call("http", url=there.url))).result["body"] == "[" * 100_000
+    assert (await perform(call("http", url=there.url))).result["body"] == "[1e999, -1e999]"
+    assert (await perform(call("http", url=there.url))).result["body"] == [0.0, 1.5]
 
 
 @pytest.mark.parametrize("depth", [20, 500, 900, 990])

@@ -52,9 +52,9 @@ def _of(folder: Path) -> list[psutil.Process]:
 
 
 def _typed(text: str, folder: Path) -> str:
-    """What the lines about the read API print that the screen offers, in a second terminal."""
+    """What the lines print that the screen offers for a run and for the read API, in a second terminal."""
     offered = re.search(
-        r"^ +export KEEP_OPERATOR_API_URL=.*^ +kubectl keep ledger [^\n]*$", text, re.MULTILINE | re.DOTALL
+        r"^ +kubectl keep run high-cpu .*^ +kubectl keep ledger [^\n]*$", text, re.MULTILINE | re.DOTALL
     )
     assert offered is not None, text
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}

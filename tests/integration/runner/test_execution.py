@@ -362,7 +362,7 @@ async def test_an_archived_revision_goes_on(engine: Engine, world: World) -> Non
 
 async def test_what_the_last_run_brought_is_there_for_the_next(engine: Engine, world: World) -> None:
     """last_workflow_results, the same for whoever goes on with the run."""
-    showing = scene.step("show", given={"command_output": "{{ last_workflow_results.ask.n }}"})
+    showing = scene.step("show", given={"command_output": "{{ last_workflow_results.ask.0.n }}"})
     lineage = await scene.have(engine, *THREE)
     await scene.executed(engine, await scene.asked(engine, lineage))
     lineage = await scene.deploy(engine, await lineages.own(engine), {"steps": [*THREE, showing]})
@@ -370,6 +370,30 @@ async def test_what_the_last_run_brought_is_there_for_the_next(engine: Engine, w
     assert await scene.until_killed(engine, run, 1, committed=True)
     await scene.executed(engine, run)
     assert world.calls[-1].parameters == {"command_output": "1"}
+
+
+async def test_what_an_alert_was_like_before_is_there_for_its_runs(engine: Engine, world: World) -> None:
+    """keep.is_first_time and the throttle know the earlier event of the same alert; another alert is another matter."""
+    once = scene.step("tell", "slack", given={"message": "m"}, throttle={"type": "one_until_resolved"})
+    showing = scene.step("show", given={"command_output": "keep.is_first_time('{{ alert.fingerprint }}')"})
+    lineage = await scene.have(engine, showing, actions=[once])
+    shown = []
+    for fingerprint in ("f", "f", "g"):
+        await lineages.run(
+            engine,
+            "INSERT INTO keep_operator.alert "  # noqa: S608 - constants
+            "(tenant_id, fingerprint, firing_since, last_event, status, enrichments, expires_at) "
+            f"VALUES ('keep', '{fingerprint}', now(), '{{}}', 'firing', '{{}}', now() + interval '1 day') "
+            "ON CONFLICT DO NOTHING",
+        )
+        event = {"fingerprint": fingerprint, "status": "firing", "name": "cpu"}
+        run = await scene.asked(engine, lineage, trigger="Alert", event=event, fingerprint=fingerprint)
+        await lineages.run(engine, "UPDATE keep_operator.alert SET first_seen = 'infinity' WHERE fingerprint = 'g'")
+        world.calls.clear()
+        await scene.executed(engine, run)
+        shown.append((world.calls[0].parameters["command_output"], len(world.calls)))
+    # Of "f" the row was there before the run was asked for; of "g" the event that made it is the one that asks.
+    assert shown == [("False", 2), ("False", 1), ("True", 2)]
 
 
 @given(st.text(min_size=6), st.text(), st.text())

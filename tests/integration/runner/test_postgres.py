@@ -25,7 +25,7 @@ def config(empty_url: str) -> dict[str, Any]:
         "host": parts.hostname,
         "port": parts.port,
         "username": parts.username,
-        "password": parts.password or "",
+        "password": parts.password or "not asked for",
         "database": parts.path.removeprefix("/"),
     }
 
@@ -140,6 +140,15 @@ async def test_the_wrong_password(config: dict[str, Any]) -> None:
     with pytest.raises(ActionFailed) as failed:
         await ask({**config, "username": "nobody-of-that-name", "password": "canary-password"}, "step", "SELECT 1")
     assert "canary-password" not in str(failed.value)
+
+
+async def test_the_password_of_our_own_database(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Provider without a password does not get that of the control database, which libpq would take from the environment."""
+    monkeypatch.setenv("PGPASSWORD", "canary-of-the-control-database")
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=7MB")
+    with pytest.raises(ActionFailed, match="the Provider has no password"):
+        await ask({**config, "password": ""}, "step", "SELECT 1")
+    assert (await ask(config, "step", "SHOW work_mem")).result != [["7MB"]]
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,20 @@ def test_what_cannot_be_filled_in_fails_its_step_with_the_place() -> None:
     assert "needs more than 200,000 operations" in ran(actions=[bomb], consts={"l": [1] * 500}).end.message
 
 
+def test_what_is_told_of_a_step_can_be_stored() -> None:
+    """An alert may hold what no database takes, and be long."""
+    sure = {"name": "sure", "type": "assert", "assert": "{{ alert.name }} == 1"}
+    for name in ("a\x00b", "a\ud800b", "x" * 100_000):
+        run = ran(
+            facts(event={**ALERT, "name": name}),
+            actions=[step("a", condition=[sure]), step("b", if_="{{ alert.name }} > 1")],
+        )
+        assert run.story == ["skip a", "fail b", "Failed"]
+        for message in (*(row.message for row in run.rows), run.end.message):
+            assert "\x00" not in message
+            assert len(message.encode()) < 2_000
+
+
 # ── foreach ──
 
 

@@ -28,6 +28,7 @@ _MOST_BYTES: Final = 1024 * 1024
 _STATUS: Final = re.compile(r"error=(\d{3})\b")
 _GOOGLE: Final = "chat.googleapis.com"
 _SPACE: Final = re.compile(r"/v1/spaces/([^/]+)/messages")
+_TELEPHONE: Final = re.compile(r"\+?[0-9]([ ().-]*[0-9]){6,14}")
 _HEARD: Final[ContextVar[list[str] | None]] = ContextVar("heard", default=None)
 
 
@@ -101,6 +102,9 @@ def _google_parts(url: str) -> tuple[str, str, str]:
 async def twilio(call: Call) -> Outcome:
     """A short message from the Provider's number to another one."""
     message, to = parameters.needed(call, "message_body"), parameters.needed(call, "to_phone_number")
+    if _TELEPHONE.fullmatch(to) is None:
+        # Apprise would drop it, and write to the number that it writes from.
+        raise ActionFailed("twilio: the parameter to_phone_number must be a telephone number such as +15550000002")
 
     settings = {
         "account_sid": parameters.needed_setting(call, "account_sid"),

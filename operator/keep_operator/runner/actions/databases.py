@@ -4,10 +4,10 @@ import asyncio
 import json
 import string
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -31,6 +31,11 @@ _PASSES: Final = ("08", "40", "53", "57P")
 # Numbers of MySQL's errors that pass: too many connections, shutdown, timeout of a lock, deadlock.
 _MYSQL_PASSES: Final = frozenset({1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013})
 _MYSQL_READ_ONLY: Final = 1792
+# A server that waits for nothing of the client would go on with a query that nobody waits for. MariaDB reads the first part,
+# MySQL the second.
+_MYSQL_TIME: Final = (
+    "SET /*M! SESSION max_statement_time = {seconds} *//*!50708 SESSION max_execution_time = {milliseconds} */"
+)
 _NO_HOST: Final = "the Provider's host must be the name or the address of one host"
 
 
@@ -77,7 +82,9 @@ async def _postgres(call: Call, *, writes: bool) -> list[Any]:
             hostaddr=",".join(addresses),
             port=",".join([str(port)] * len(addresses)),
             user=parameters.needed_setting(call, "username"),
-            password=parameters.setting(call, "password"),
+            # Both said in any case: what is not said libpq takes from the environment, which is about our own database.
+            password=parameters.needed_setting(call, "password"),
+            options="",
             dbname=parameters.setting(call, "database") or parameters.setting(call, "username"),
             application_name="keep-operator",
             gssencmode="disable",
@@ -178,7 +185,10 @@ async def mysql(call: Call) -> Outcome:
         )
         sent = writes
         rows = await egress.in_thread(
-            call.egress, lambda: _mysql(connection, sock, query, writes=writes), most=_MOST_ON_THE_WIRE, holding=sock
+            call.egress,
+            lambda: _mysql(connection, sock, query, writes=writes, timeout_s=call.timeout_s),
+            most=_MOST_ON_THE_WIRE,
+            holding=sock,
         )
     except (_TooLarge, egress.TooMuch):
         raise _too_large(call) from None
@@ -196,11 +206,13 @@ async def mysql(call: Call) -> Outcome:
     return Outcome(rows, f"{len(rows)} rows")
 
 
-def _mysql(connection: Any, sock: Any, query: str, *, writes: bool) -> list[Any]:
+def _mysql(connection: Any, sock: Any, query: str, *, writes: bool, timeout_s: float) -> list[Any]:
     """Blocks."""
     connection.connect(sock)
     cursor = connection.cursor()
     try:
+        with suppress(pymysql.err.ProgrammingError):  # servers older than 2015 have no such limit
+            cursor.execute(_MYSQL_TIME.format(seconds=timeout_s, milliseconds=ceil(timeout_s * 1000)))
         cursor.execute("START TRANSACTION" + ("" if writes else " READ ONLY"))
         cursor.execute(query)
         rows = _Rows()
@@ -226,7 +238,8 @@ def _mysql_failure(call: Call, error: Exception, *, sent: bool) -> ActionFailed:
                 call,
                 "was asked by a step to write; begin the query with INSERT, UPDATE or DELETE, or make it an action",
             )
-        lost = number >= 2000
+        # Numbers of the client itself: it was talking when the connection broke.
+        lost = 2000 <= number < 3000
         said = redaction.redact(" ".join(said.split()), redaction.secrets(call))
         return transport.failed(
             call, f"says {number}: {said}"[:400], number in _MYSQL_PASSES, may_have_acted=sent and lost

@@ -133,8 +133,8 @@ async def _try(call: Call) -> Outcome:
 
 
 async def _carry_out(carried_out: Action, call: Call) -> Outcome:
-    hidden = redaction.secrets(call)
     try:
+        hidden = redaction.secrets(call)
         outcome = await carried_out(call)
         result = redaction.clean(outcome.result, hidden)
         size = len(json.dumps(result, allow_nan=False))

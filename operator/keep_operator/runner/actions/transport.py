@@ -66,13 +66,16 @@ class Answer:
 
 
 def read_json(text: str) -> Any:
-    """JSON as everybody reads it. Raises ValueError; also for NaN, and for what is nested too deeply to be read."""
+    """JSON as everybody reads it. Raises ValueError; also for NaN, for 1e999, and for what is nested too deeply."""
 
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is no JSON")
 
+    def finite(number: str) -> float:
+        return value if isfinite(value := float(number)) else refuse("a number that is too large")
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_float=finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -229,7 +232,7 @@ async def _read(call: Call, response: ClientResponse) -> bytes:
     told = response.headers.get("Content-Length", "")
     if told.isascii() and told.isdigit() and (len(told) > 15 or int(told) > MOST_BYTES):
         raise _too_large(call)
-    unpack = _unpacker(response.headers.get("Content-Encoding", "").strip().casefold())
+    unpack = _unpacker(call, response.headers.get("Content-Encoding", "").strip().casefold())
     found = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK):
         try:
@@ -244,10 +247,12 @@ async def _read(call: Call, response: ClientResponse) -> bytes:
     return bytes(found)
 
 
-def _unpacker(encoding: str) -> Any:
+def _unpacker(call: Call, encoding: str) -> Any:
+    if encoding in ("", "identity"):
+        return None
     if encoding in ("gzip", "x-gzip", "deflate"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    return None
+    raise failed(call, "packs its answer in a way that it was not asked for", may_have_acted=True)
 
 
 def _too_large(call: Call) -> ActionFailed:
