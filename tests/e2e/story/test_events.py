@@ -48,6 +48,13 @@ def guided(namespace: str) -> tuple[Json, Json, str]:
     return secret, tenant, urlsplit(hook["url"]).path
 
 
+def posted_by_hand() -> Json:
+    """The alert that the guide posts with curl."""
+    (command,) = [each.text for each in GUIDE.blocks if "curl" in each.text]
+    (body,) = re.findall(r"-d '(.*)'$", command.strip(), re.MULTILINE)
+    return dict(json.loads(body))
+
+
 def grants(role: str) -> list[str]:
     """What the page of the API grants the console in the database, for this role."""
     text = (pages.ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -144,6 +151,8 @@ def test_alerts_start_workflows(
         ]
         == []
     )
+
+    assert console.ask(path, TOKEN, posted_by_hand())[1]["events"][0]["name"] == "disk is full"
 
     stranger, runner = account(kube, namespace, "stranger"), account(kube, namespace, "runner")
     allow(kube, namespace, "runner")
