@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 
 # `helm package` of the commit "first installable chart": what the first users have.
 FIRST = Path(__file__).parent / "data" / "first.tgz"
+KINDS_OF_FIRST = 5
 TEAM = tenant("team")
 VM = provider(
     "vm", NAMESPACE, "team", secrets=[credential("BasicAuthPassword", "password", "password")], pullingEnabled=False
@@ -71,11 +72,17 @@ def test_a_release_over_live_objects(
     installer, upgrader = (Helm(helm(package).program, bare.kubeconfig) for package in (first, then))
     where = f"--namespace={NAMESPACE}"
     install(installer, chart=FIRST)
-    eventually(lambda: len(_schemas(bare)), lambda count: count == len(OURS))
+    eventually(lambda: len(_schemas(bare)), lambda count: count == KINDS_OF_FIRST)
+    bare.send("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", secret("password", NAMESPACE, password="one"))
+    bare.create(TEAM, VM, HELLO)
+    as_made = [bare.get(each).version for each in (TEAM, VM, HELLO)]
+    upgrader.do("upgrade", RELEASE, str(CHART), where)
+    features = crds.features_of(bare.send("GET", "/version")[1]["gitVersion"])
+    wanted = {crd["metadata"]["name"]: crds.without_unknown(crd, features)[0] for crd in crds.build_all()}
+    assert _schemas(bare) == {name: crd["spec"]["versions"][0]["schema"] for name, crd in wanted.items()}
+    assert [bare.get(each).version for each in (TEAM, VM, HELLO)] == as_made, "an upgrade writes no object"
     with operators(bare, database, tmp_path) as start:
         operator = start()
-        bare.send("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", secret("password", NAMESPACE, password="one"))
-        bare.create(TEAM, VM, HELLO)
         bare.await_ready(TEAM, VM, HELLO)
         bare.edit(HELLO, definition=definition("two"))
         eventually(lambda: len(bare.objects(WORKFLOW_REVISIONS)), lambda count: count == 2)
@@ -90,17 +97,12 @@ def test_a_release_over_live_objects(
             eventually(newer.reconciles, lambda count: count >= 3)
             newer.stop()
 
-        upgrader.do("upgrade", RELEASE, str(CHART), where)
-        features = crds.features_of(bare.send("GET", "/version")[1]["gitVersion"])
-        wanted = {crd["metadata"]["name"]: crds.without_unknown(crd, features)[0] for crd in crds.build_all()}
-        assert _schemas(bare) == {name: crd["spec"]["versions"][0]["schema"] for name, crd in wanted.items()}
-        pods_are_replaced()
-        assert _everything(bare) == before, "an upgrade writes no object"
-
         assert not _has_later(bare)
         upgrader.do("upgrade", RELEASE, str(_next_chart(tmp_path)), where)
         assert _has_later(bare)
-        upgrader.do("rollback", RELEASE, "1", where)
+        pods_are_replaced()
+        assert _everything(bare) == before, "an upgrade writes no object"
+        upgrader.do("rollback", RELEASE, "2", where)
         assert not _has_later(bare)
         pods_are_replaced()
         assert _everything(bare) == before, "a rollback writes no object"
