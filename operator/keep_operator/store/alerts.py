@@ -7,7 +7,8 @@
     take      ──▶ the alert's row is locked, compared, written; its runs are asked for in the same transaction
 
 Events of one alert are taken one after the other, whatever replica they are posted to; so of two that are the same the
-second is a duplicate. What workflows and people add to an alert (`enrichments`) stays through its events.
+second is a duplicate. What workflows add to an alert (`enrichments`: ``{key: {"value": …, "disposable": …}}``) stays through its
+events; what is disposable until the next one only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,8 @@ _LOCKED: Final = Prepared(
     """,
     {},
 )
-# An expired row that nobody has removed yet counts as none: its times and enrichments begin anew.
+# An expired row that nobody has removed yet counts as none: its times and enrichments begin anew. Disposable enrichments are
+# those of one event.
 _PUT: Final = Prepared(
     """
     INSERT INTO keep_operator.alert AS known
@@ -70,7 +72,10 @@ _PUT: Final = Prepared(
         %(expires_at)s)
     ON CONFLICT (tenant_id, fingerprint) DO UPDATE SET
         first_seen = CASE WHEN known.expires_at > %(now)s THEN known.first_seen ELSE excluded.first_seen END,
-        enrichments = CASE WHEN known.expires_at > %(now)s THEN known.enrichments ELSE excluded.enrichments END,
+        enrichments = CASE WHEN known.expires_at > %(now)s THEN (
+                SELECT coalesce(json_object_agg(more.key, more.value), '{}'::json) FROM json_each(known.enrichments) more
+                WHERE (more.value ->> 'disposable') IS DISTINCT FROM 'true'
+            ) ELSE excluded.enrichments END,
         firing_since = excluded.firing_since, last_event = excluded.last_event, status = excluded.status,
         severity = excluded.severity, expires_at = excluded.expires_at, updated_at = now()
     """,
@@ -178,5 +183,11 @@ def _previous(row: Row) -> Previous:
         severity=row.severity or "",
         digest=rules.digest_of(row.last_event),
         first_seen=conditions.to_milliseconds(row.first_seen),
-        enrichments=row.enrichments,
+        enrichments=_kept(row.enrichments),
     )
+
+
+def _kept(enrichments: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of those that an event leaves."""
+    told = {key: each for key, each in enrichments.items() if isinstance(each, dict) and not each.get("disposable")}
+    return {key: each.get("value") for key, each in told.items()}

@@ -159,9 +159,14 @@ async def test_changes_are_judged_against_the_last_event(posting: Console) -> No
         return {each["workflow"] for each in event["runs"]}
 
     assert await runs_of(severity="low", note="1") == {"status", "worse"}
-    await lineages.run(posting.engine, """UPDATE keep_operator.alert SET enrichments = '{"ticket": "OPS-1"}'""")
+    told = {"ticket": {"value": "OPS-1", "disposable": False}, "note": {"value": "for now", "disposable": True}}
+    await lineages.run(posting.engine, f"UPDATE keep_operator.alert SET enrichments = '{json.dumps(told)}'")  # noqa: S608
     assert await runs_of(severity="low", note="2") == {"seen"}
     assert await runs_of(severity="critical", note="2") == {"worse", "seen"}
+    (left,) = await looked(
+        posting.engine, lambda conn: conn.execute(text("SELECT enrichments FROM keep_operator.alert"))
+    )
+    assert left.enrichments == {"ticket": told["ticket"]}
     assert await runs_of(severity="critical", status="resolved") == {"status", "seen"}
     (worse,) = [each for each in await rows(posting) if each.event.get("severity_change")]
     assert (worse.event["severity_change"], worse.event["previous_severity"]) == ("increased", "low")
@@ -171,7 +176,8 @@ async def test_an_alert_that_has_expired_is_new(posting: Console) -> None:
     """After its retention an alert begins anew, whether its row has been removed yet or not."""
     await started.have(posting.engine, "every", ANY, strategy="parallel")
     await taken(posting, webhook())
-    await lineages.run(posting.engine, """UPDATE keep_operator.alert SET enrichments = '{"ticket": "OPS-1"}'""")
+    told = {"ticket": {"value": "OPS-1", "disposable": False}}
+    await lineages.run(posting.engine, f"UPDATE keep_operator.alert SET enrichments = '{json.dumps(told)}'")  # noqa: S608
     posting.clock.now += timedelta(hours=23)
     assert (await taken(posting, webhook()))[0]["outcome"] == "duplicate"  # which keeps it for another day
     posting.clock.now += timedelta(hours=23)

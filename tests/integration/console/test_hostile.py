@@ -55,6 +55,8 @@ PATHS = {
     "ledger": ("tenant", "after", "limit"),
     "diff": ("namespace", "workflow", "workflowId", "before", "after", "context"),
     "retention": ("namespace", "workflow"),
+    "runs": ("namespace", "workflow", "workflowId", "revision", "state", "trigger", "from", "until", "after", "limit"),
+    "runs/01a22822-5caf-7078-b33b-26b60f595b67": ("after", "limit"),
 }
 SENSIBLE = {
     "namespace": "monitoring",
