@@ -118,6 +118,19 @@ def test_presentational_keys_and_run_settings_reach_the_row_without_a_revision()
     assert made.log == ["Update", "Status"]
 
 
+def test_how_long_runs_are_kept_reaches_the_row_once_somebody_says_it() -> None:
+    """Runners read it there; a Workflow that says nothing keeps its row as it was before there was such a thing."""
+    made = world("A")
+    made.settle()
+    assert "runHistory" not in made.lineage.settings
+    made.edit(spec_of("A", runHistory={"maxAge": "36h"}))
+    made.settle()
+    assert made.lineage.settings["runHistory"] == {"maxAgeSeconds": 129_600}
+    made.edit(spec_of("A"))
+    made.settle()
+    assert "runHistory" not in made.lineage.settings
+
+
 def test_another_order_of_keys_or_a_new_generation_makes_no_revision() -> None:
     """A-REV-1: re-applied, reordered, annotated, restarted: nothing is written but the status's generation."""
     made = world("A")
