@@ -52,9 +52,10 @@ class Recorded(pydantic.BaseModel):
     @property
     def alive(self) -> bool:
         """Whether this very process still runs; a zombie does not, and neither does a stranger with the same id."""
-        if (child := _children.get(self.pid)) is not None and child.poll() is not None:
-            del _children[self.pid]
-        return boot() == self.boot and began_tick(self.pid) == self.began_tick
+        runs = boot() == self.boot and began_tick(self.pid) == self.began_tick
+        if not runs and (child := _children.get(self.pid)) is not None and child.poll() is not None:
+            del _children[self.pid]  # it has been reaped
+        return runs
 
     def send(self, number: int) -> None:
         """Sends a signal to this very process; nothing happens when it is gone."""
