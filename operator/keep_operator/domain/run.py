@@ -205,13 +205,13 @@ def _plan_request(seen: Observed, spec: WorkflowRunSpec, now: datetime) -> Plan[
             "no runs"
         )
         return _refuse(obj, Refusal("RuntimeUnsupported", message), now)
+    if not about.looked_at and now < obj.created_at + PATIENCE:
+        return Plan(wake_in=WORKFLOW_FIRST)
     if about.waits is not None or about.lineage is None:
         message = about.waits or f'Waiting for Workflow "{name}" to have a record; see its conditions'
         return _report_pending(obj, conditions.unknown("Accepted", "WaitingForTenant", message), now)
     if about.behind is not None:
         return _report_pending(obj, conditions.unknown("Accepted", "DatabaseBehind", about.behind), now)
-    if not about.looked_at and now < obj.created_at + PATIENCE:
-        return Plan(wake_in=WORKFLOW_FIRST)
     if (refusal := _refusal(seen, spec, about)) is not None:
         return _refuse(obj, refusal, now)
     wanted = reference(spec.revision, seen.original)
