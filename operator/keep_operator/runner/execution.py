@@ -12,7 +12,6 @@ an action has brought is kept and written when it is back; if another worker has
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,7 +37,7 @@ from keep_operator.domain.program import (
     resolved,
 )
 from keep_operator.domain.program import State as Ended
-from keep_operator.errors import KeepOperatorError, Unavailable
+from keep_operator.errors import Conflict, KeepOperatorError, Unavailable
 from keep_operator.runner.actions import ActionFailed, ActionNotSupported, Call, Egress, Outcome, perform
 from keep_operator.runner.measures import Measures
 from keep_operator.runner.secrets import Redaction
@@ -54,8 +53,11 @@ T = TypeVar("T")
 
 # What one call may take where its step does not say.
 STEP_TIMEOUT_S: Final = 60.0
+_FAULT: Final = "A fault of the runner; its log tells more"
 # Between two attempts to write while the database is away.
 RETRY_S: Final = 1.0
+# Times that the database may refuse a write because of another; more than these are a fault.
+CONFLICTS: Final = 5
 # Steps that were skipped and are not written yet, at most.
 PENDING: Final = 100
 # Starts of steps in one run at most, whatever foreach and retries ask for.
@@ -205,11 +207,13 @@ class Execution:
         content, started_at = self._opened.content, self._run.started_at
         if content is None or started_at is None or self._lost_for_good() is not None or self._late_s(started_at) >= 0:
             return
-        with contextlib.suppress(InvalidInputs):
+        try:
             first = content.program.next(self._facts(content.program, started_at), self._done(), self._means.clock())
-            if isinstance(first, Perform):
-                self._begun = self._started(first)
-                await executions.begin(conn, self._run, self._begun)
+        except Exception:
+            return
+        if isinstance(first, Perform):
+            self._begun = self._started(first)
+            await executions.begin(conn, self._run, self._begun)
 
     async def run(self) -> Run:
         """Go on until the end; raises Lost and Stopped."""
@@ -233,16 +237,28 @@ class Execution:
             reason, message = Reason.STEP_FAILED, str(error)
         except Exception:
             log.exception("a run ended by a fault of the runner", extra=self.told)
-            reason, message = Reason.STEP_FAILED, "A fault of the runner; its log tells more"
-        message = self._redaction.text(message)
-        lines = tuple(self._lines)
+            reason, message = Reason.STEP_FAILED, _FAULT
+        try:
+            ended = await self._end(reason, message)
+        except Lost:
+            raise
+        except Exception:
+            # What is pending cannot be written; without it the run can end, which all runs do.
+            log.exception("how a step ended could not be written", extra=self.told)
+            self._pending.clear()
+            ended = await self._end(Reason.STEP_FAILED, _FAULT)
+        say = log.info if ended.reason in (Reason.COMPLETED, Reason.CANCELLED) else log.warning
+        said = {"state": ended.state, "reason": ended.reason, "detail": ended.message}
+        say("a run has ended", extra={**self.told, **said})
+        return ended
+
+    async def _end(self, reason: Reason, message: str) -> Run:
+        message, lines = self._redaction.text(message), tuple(self._lines)
         state = await self._write_last(
             lambda conn: executions.end(conn, self._run, reason, message, lines),
             lambda conn: executions.ended(conn, self._run, reason),
             STATE_OF[reason],
         )
-        say = log.info if reason in (Reason.COMPLETED, Reason.CANCELLED) else log.warning
-        say("a run has ended", extra={**self.told, "state": state, "reason": reason, "detail": message})
         return replace(self._run, state=state, reason=reason, message=message)
 
     async def _until_the_end(self) -> tuple[Reason, str]:
@@ -537,11 +553,17 @@ async def _nothing(_: Connection) -> None:
 
 async def _kept(means: Means, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Do it in a transaction, again and again while the database is away; each may be repeated."""
-    told = False
+    told, conflicts = False, 0
     while True:
         try:
             async with database.transaction(means.engine) as conn:
                 return await work(conn)
+        except Lost:
+            raise
+        except Conflict:  # two transactions stood in each other's way
+            conflicts += 1
+            if conflicts > CONFLICTS:
+                raise
         except Unavailable as error:
             if not told:
                 log.warning("the control database is away: %s", error.message, extra={"reason": error.reason})

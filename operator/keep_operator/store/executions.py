@@ -17,7 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from keep_operator.domain.execution import STATE_OF, Reason, Run, State, Step, StepState
-from keep_operator.errors import Conflict
+from keep_operator.errors import Conflict, Refused
 from keep_operator.store import documents, runs
 from keep_operator.store.connection import Connection, Prepared, Row
 from keep_operator.store.vault import Sealed
@@ -420,10 +420,14 @@ def _place(step: Step) -> dict[str, Any]:
 
 
 def _cut(result: Any) -> tuple[str | None, bool]:
-    """The result as JSON; where it is too long, as the text of its beginning."""
+    """The result as JSON; where it is too long, as the text of its beginning; where it cannot be stored, why not."""
     if result is None:
         return None, False
-    text = documents.text(result)
+    try:
+        text = documents.text(result)
+    except Refused:
+        why = f"a result that cannot be kept: it nests more than {documents.MAX_DEPTH} levels deep, or holds what JSON has no form for"
+        return documents.text(why), True
     if len(text) <= RESULT_LIMIT:
         return text, False
     return documents.text(text[: RESULT_LIMIT - 1_024]), True

@@ -15,12 +15,14 @@ from integration.runner import scene
 from integration.runner.scene import World, key
 from integration.store import lineages, samples
 from keep_operator.domain.execution import State, StepState
+from keep_operator.domain.program import Program
 from keep_operator.errors import Unavailable
 from keep_operator.runner import execution
 from keep_operator.runner.actions import ActionFailed, Call
 from keep_operator.runner.execution import Orders, Stopped
 from keep_operator.runner.secrets import HIDDEN, Redaction
 from keep_operator.store import engine as database
+from keep_operator.store import executions
 from keep_operator.store.engine import Engine
 from keep_operator.store.vault import Vault
 
@@ -255,6 +257,48 @@ async def test_what_fails_is_told_with_its_reason(engine: Engine, world: World) 
     assert (ended.state, ended.reason) == (State.FAILED, "StepFailed")
     assert "mock at example.com answered 500" in (ended.message or "")
     assert world.done == [key(0)]
+
+
+@pytest.mark.parametrize(
+    "brought", [float("nan"), "\ud800", {"deep": None}], ids=["no number", "half a letter", "deep"]
+)
+async def test_what_cannot_be_kept_does_not_stop_a_run(engine: Engine, world: World, brought: Any) -> None:
+    """A far side that answers with what no database takes: the row says so, and the run goes on to its end."""
+    for _ in range(100 if isinstance(brought, dict) else 0):
+        brought = {"deep": brought}
+
+    async def answer(_: Call) -> Any:
+        return brought
+
+    world.answer = answer
+    run = await scene.asked(engine, await scene.have(engine, *THREE, scene.step("then")))
+    ended = await scene.executed(engine, run)
+    assert ended is not None
+    assert ended.state is State.SUCCEEDED
+    rows = await scene.steps(engine, run)
+    assert [(row.state, row.result_truncated) for row in rows] == [("Succeeded", True)] * 2
+    assert "cannot be kept" in rows[0].result
+
+
+async def test_a_fault_of_the_runner_ends_the_run(
+    engine: Engine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug while a step's end is written, or while the next one is looked for: the run ends, and says where to look."""
+
+    async def broken(*_: Any) -> None:
+        raise ValueError("a bug")
+
+    lineage = await scene.have(engine, *THREE)
+    monkeypatch.setattr(executions, "finish", broken)
+    first = await scene.executed(engine, await scene.asked(engine, lineage))
+    monkeypatch.undo()
+    monkeypatch.setattr(Program, "next", lambda *_: 1 // 0)
+    async with scene.played(world):
+        second = await scene.executed(engine, await scene.asked(engine, lineage))
+    for ended in (first, second):
+        assert ended is not None
+        assert (ended.state, ended.reason) == (State.FAILED, "StepFailed")
+        assert ended.message == "A fault of the runner; its log tells more"
 
 
 async def test_a_retry_waits_and_is_the_same_call(engine: Engine, world: World) -> None:
