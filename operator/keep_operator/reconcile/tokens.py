@@ -50,11 +50,11 @@ class TokenReader:
             if self._namespaces and ref.namespace not in self._namespaces:
                 found.setdefault("out_of_reach", []).append(name)
                 continue
-            version = self._watch.version(ref.namespace, ref.name)
-            if version is None:
+            version, known = self._watch.version(ref.namespace, ref.name), by_name.get(name)
+            if version is None and known is None:
                 found.setdefault("without_secret", []).append(name)
                 continue
-            known = by_name.get(name)
+            # What is stored is not taken away on the word of a watch, which may be late: the Secret itself is asked for.
             if known is not None and self._compared.get((obj.uid, name)) == (version, known):
                 found.setdefault("accepted", []).append(known)
                 continue
