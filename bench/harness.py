@@ -92,7 +92,7 @@ class Stage:
         }
         argv = [sys.executable, "-m", "keep_operator", "console"]
         async with self._running(argv, environment) as process:
-            line = (await process.said(r".*serving the read API.*"))[0]
+            line = (await process.said(r".*serving the API.*"))[0]
             yield f"http://127.0.0.1:{json.loads(line)['port']}"
 
     @contextlib.asynccontextmanager

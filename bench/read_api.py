@@ -260,7 +260,7 @@ async def _console(folder: Path, url: str, cluster: str) -> AsyncIterator[Served
 def _port(log: Path) -> str:
     """Where the API is, once the log says it."""
     end = time.monotonic() + START_LIMIT_S
-    while (found := re.search(r'"serving the read API", "port": (\d+)', log.read_text())) is None:
+    while (found := re.search(r'"serving the API", "port": (\d+)', log.read_text())) is None:
         assert time.monotonic() < end, log.read_text()
         time.sleep(0.1)
     return found[1]

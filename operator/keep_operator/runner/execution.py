@@ -248,8 +248,10 @@ class Execution:
             self._pending.clear()
             ended = await self._end(Reason.STEP_FAILED, _FAULT)
         say = log.info if ended.reason in (Reason.COMPLETED, Reason.CANCELLED) else log.warning
-        said = {"state": ended.state, "reason": ended.reason, "detail": ended.message}
-        say("a run has ended", extra={**self.told, **said})
+        say(
+            "a run has ended",
+            extra={**self.told, "state": ended.state, "reason": ended.reason, "detail": ended.message},
+        )
         return ended
 
     async def _end(self, reason: Reason, message: str) -> Run:
