@@ -141,7 +141,9 @@ def advance(
         told = {**_told(seen), "verdict": "Inconclusive" if found.overdue else "Pending"}
         if found.overdue:
             canary = replace(canary, paused=INCONCLUSIVE, paused_since=now)
-            return Progress(canary, conditions.unknown("Deployed", INCONCLUSIVE, f"{share}; {found.missing}"), None, told)
+            return Progress(
+                canary, conditions.unknown("Deployed", INCONCLUSIVE, f"{share}; {found.missing}"), None, told
+            )
         message = f"{share}; {where} is an analysis: {found.missing}"
         wake_in = min(LOOK_AGAIN, max(timedelta(), canary.measured_since + step.analysis.window - now))
         return Progress(canary, conditions.unknown("Deployed", "CanaryInProgress", message), None, told, wake_in)
@@ -162,9 +164,7 @@ def resume(canary: Canary, now: datetime) -> Canary:
     """It goes on where it was: a pause has as much of its time left, an analysis counts anew."""
     assert canary.paused_since is not None
     away = now - canary.paused_since
-    return replace(
-        canary, paused=None, paused_since=None, step_since=canary.step_since + away, measured_since=now
-    )
+    return replace(canary, paused=None, paused_since=None, step_since=canary.step_since + away, measured_since=now)
 
 
 def judge_guard(guard: Guard, seen: Stats) -> str | None:
@@ -211,7 +211,9 @@ def _analyse(analysis: Analysis, canary: Canary, measured: Measured, now: dateti
         missing = "the stable revision has had no run to compare with"
     overdue = now >= canary.measured_since + analysis.window
     if overdue:
-        missing += f" within {int(analysis.window.total_seconds())} s. Decide Promote, Abort, or Resume to measure again."
+        missing += (
+            f" within {int(analysis.window.total_seconds())} s. Decide Promote, Abort, or Resume to measure again."
+        )
     return _Finding(overdue=overdue, missing=missing)
 
 
@@ -224,7 +226,9 @@ def _too_bad(analysis: Analysis, seen: Stats, stable: Stats) -> str | None:
         # Cross-multiplied: the rates' difference in per cent, without rounding.
         more = (seen.failures * stable.runs - stable.failures * seen.runs) * 100
         if more > delta * seen.runs * stable.runs:
-            return f"{told}, and {stable.failures} of {stable.runs} of the stable revision: more than {delta} points worse"
+            return (
+                f"{told}, and {stable.failures} of {stable.runs} of the stable revision: more than {delta} points worse"
+            )
     longest = analysis.max_p95_duration
     if longest is not None and seen.p95_s is not None and seen.p95_s > longest.total_seconds():
         return f"one in twenty runs took longer than {seen.p95_s:.1f} s, more than {longest.total_seconds():g} s"
@@ -233,7 +237,9 @@ def _too_bad(analysis: Analysis, seen: Stats, stable: Stats) -> str | None:
 
 def _fail(canary: Canary, why: str, seen: Stats) -> Progress:
     del canary
-    return Progress(None, conditions.false("Deployed", "AutoRolledBack", why), why, {**_told(seen), "verdict": "Failed"})
+    return Progress(
+        None, conditions.false("Deployed", "AutoRolledBack", why), why, {**_told(seen), "verdict": "Failed"}
+    )
 
 
 def _paused(canary: Canary, candidate: str, stable: str) -> str:

@@ -274,7 +274,9 @@ def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     tried = lineage.canary
     if tried is not None and tried.paused is not None:
         goes_on = canary.resume(tried, met.scene.now)
-        return Verdict("Done", f"The canary of v{tried.candidate} goes on", (SetCanary(lineage, goes_on),), tried.candidate)
+        return Verdict(
+            "Done", f"The canary of v{tried.candidate} goes on", (SetCanary(lineage, goes_on),), tried.candidate
+        )
     if tried is not None:
         return Verdict("NoOp", f"The canary of v{tried.candidate} is not paused; to skip a step decide Promote")
     if lineage.hold is None or latest is None:
@@ -320,7 +322,11 @@ def _retry(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     if isinstance(target, Verdict):
         return target
     hold = lineage.hold
-    held = hold is not None and hold.rejected_hash == target.content_hash and (hold.automatic or hold.aborted) if target else False
+    held = (
+        hold is not None and hold.rejected_hash == target.content_hash and (hold.automatic or hold.aborted)
+        if target
+        else False
+    )
     if target is None or (lineage.rejection(target) is None and not held):
         return Verdict("NoOp", "Nothing is rejected")
     effects: tuple[Effect, ...] = _cleared(lineage, target)
@@ -381,7 +387,9 @@ def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdi
     if target.approved is not None or target.was_active:
         return Verdict("NoOp", f"{target} needs no approval any more", to_number=target.number)
     if target is not lineage.latest:
-        return Verdict("Superseded", f"The definition is {lineage.latest} by now, so {target} is not deployed", (), target.number)
+        return Verdict(
+            "Superseded", f"The definition is {lineage.latest} by now, so {target} is not deployed", (), target.number
+        )
     who = person(spec, met.trusted)
     if (objection := gates.objection(rule, target.author, who, spec.actor_groups)) is not None:
         return Verdict(*objection, to_number=target.number)
@@ -430,7 +438,9 @@ def _check_item(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     if item.auto is not None:
         return Verdict("Refused", f'"{wanted}" is found true by itself, by what spec says: {item.auto}')
     if target is not lineage.latest:
-        return Verdict("Superseded", f"The definition is {lineage.latest} by now, not {target}", to_number=target.number)
+        return Verdict(
+            "Superseded", f"The definition is {lineage.latest} by now, not {target}", to_number=target.number
+        )
     known_check = gates.checked(lineage, target.number).get(wanted)
     if known_check is not None and known_check.done:
         return Verdict("NoOp", f'"{wanted}" was ticked by {known_check.by} already', to_number=target.number)
@@ -465,7 +475,9 @@ def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     if spec.full or progress.canary is None:
         effects = (*_activate(spec, lineage, tried.candidate, Cause.CANARY), *_over(lineage, "Promoted"))
         return Verdict("Done", f"{lineage.candidate} is active", effects, tried.candidate)
-    message = f"{lineage.candidate} is at step {progress.canary.step + 1} of {len(steps)}, with {progress.canary.weight} %"
+    message = (
+        f"{lineage.candidate} is at step {progress.canary.step + 1} of {len(steps)}, with {progress.canary.weight} %"
+    )
     return Verdict("Done", message, (SetCanary(lineage, progress.canary),), tried.candidate)
 
 

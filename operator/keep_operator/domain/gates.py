@@ -183,7 +183,9 @@ def judge(rule: Rule, lineage: Lineage, revision: Revision, *, important: bool) 
     missing = rule.least - len(counted)
     if missing <= 0 and _has_a_person(rule, revision.author, counted):
         who = ", ".join(each.actor for each in counted)
-        return Approved(conditions.true("Approved", "ApprovedByPeers", f"{revision} is approved by {who}"), "ApprovedByPeers")
+        return Approved(
+            conditions.true("Approved", "ApprovedByPeers", f"{revision} is approved by {who}"), "ApprovedByPeers"
+        )
     why = "" if rule.required == "Always" else ", since it is important"
     if missing > 0:
         need = f"{missing} of {rule.least}" if counted else str(rule.least)

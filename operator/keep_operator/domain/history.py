@@ -221,7 +221,7 @@ class Lineage:
     what the runner needs of the present spec. ``deleted_at``: its object is gone, the history stays (A-REV-8).
     ``checksum`` is the one that was written with the row. ``running``: how many runs of each revision have not ended, by number;
     two looks that differ in that have found the same lineage. ``reviews`` and ``checks`` are those of all revisions.
-    ``watched_until``: until then each run that ends has the lineage looked at.
+    ``watched_until``: until then each run that ends has the lineage looked at. ``read_at`` is the database's time of the look.
     """
 
     id: UUID
@@ -243,6 +243,7 @@ class Lineage:
     deleted_at: datetime | None = None
     checksum: str | None = None
     running: Mapping[int, int] = field(default_factory=dict, compare=False)
+    read_at: datetime | None = field(default=None, compare=False)
 
     @property
     def latest(self) -> Revision | None:

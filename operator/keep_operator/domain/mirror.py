@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from keep_operator.domain import conditions, gates
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.history import SHORT_HASH, Lineage, Revision
 from keep_operator.domain.gates import Gates
+from keep_operator.domain.history import SHORT_HASH, Lineage, Revision
 from keep_operator.resources.kinds import GROUP
 
 _LABEL_LIMIT: Final = 63
@@ -155,9 +155,7 @@ def _agrees(workflow: str, lineage: Lineage, image: Image, row: Revision) -> boo
 class _Teller:
     """What the objects of a lineage shall say."""
 
-    def __init__(
-        self, workflow: str, lineage: Lineage, gates_: Gates, approved: Finding | None, now: datetime
-    ) -> None:
+    def __init__(self, workflow: str, lineage: Lineage, gates_: Gates, approved: Finding | None, now: datetime) -> None:
         self._workflow = workflow
         self._lineage = lineage
         self._gates = gates_
@@ -209,7 +207,6 @@ class _Teller:
             "observedGeneration": generation,
             "conditions": conditions.merge(old, findings, generation=generation, now=self._now),
         }
-
 
     def _is_approved(self, revision: Revision) -> bool:
         if revision.approved is not None or revision.was_active or self._gates.approval.required == "Never":
@@ -272,7 +269,9 @@ def _active(lineage: Lineage, revision: Revision) -> Finding:
     if lineage.active_number == revision.number:
         if tried is None:
             return conditions.true("Active", "Active", "It takes runs")
-        return conditions.true("Active", "Stable", f"It takes the runs that v{tried.candidate}, which is tried, does not")
+        return conditions.true(
+            "Active", "Stable", f"It takes the runs that v{tried.candidate}, which is tried, does not"
+        )
     if tried is not None and tried.candidate == revision.number:
         return conditions.true("Active", "Canary", "It is tried with a part of the runs")
     if revision.was_active:

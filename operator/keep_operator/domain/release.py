@@ -13,7 +13,7 @@ active is watched for a while, and taken back where too many of its runs fail (A
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from keep_operator.domain import canary as canaries
 from keep_operator.domain import conditions, gates, history
 from keep_operator.domain.canary import Measured, Question, Stats
 from keep_operator.domain.conditions import Finding
-from keep_operator.domain.gates import OPEN, Approved, Gates
+from keep_operator.domain.gates import Approved, Gates
 from keep_operator.domain.history import Canary, Cause, Hold, Lineage, Reference, Refusal, Revision
 from keep_operator.resources.release import Pin
 
@@ -261,9 +261,7 @@ def _goes_back(lineage: Lineage, revision: Revision, window: int) -> bool:
     return revision.content_hash in recent[:window]
 
 
-def _guarded(
-    lineage: Lineage, desired: Revision | None, gates_: Gates, scene: Scene, chosen: Choice
-) -> Choice:
+def _guarded(lineage: Lineage, desired: Revision | None, gates_: Gates, scene: Scene, chosen: Choice) -> Choice:
     """What became active a short while ago is taken back if it does badly, whatever is desired by now."""
     active, last, guard = lineage.active, lineage.deployed, gates_.guard
     if active is None or guard is None or scene.active is None or last is None:
@@ -271,7 +269,11 @@ def _guarded(
     why = canaries.judge_guard(guard, scene.active)
     if why is None:
         left = last.at + guard.window - scene.now
-        return replace(chosen, wake_in=_sooner(chosen.wake_in, min(left, canaries.LOOK_AGAIN))) if left > timedelta() else chosen
+        return (
+            replace(chosen, wake_in=_sooner(chosen.wake_in, min(left, canaries.LOOK_AGAIN)))
+            if left > timedelta()
+            else chosen
+        )
     before = history.previous(lineage)
     if not isinstance(before, Refusal):
         taken = TakenBack(active.number, before.number, f"{active}: {why}")
@@ -318,7 +320,9 @@ def _held(lineage: Lineage, hold: Hold, approved: Finding) -> Choice:
     instead = f"{active or 'Nothing'} is active instead."
     if hold.automatic:
         reason = "AutoRolledBack"
-        message = f"{what} was taken back ({hold.reason}). {instead} Change the definition, or decide Retry to try it again."
+        message = (
+            f"{what} was taken back ({hold.reason}). {instead} Change the definition, or decide Retry to try it again."
+        )
     else:
         reason = "Aborted" if hold.aborted else "RolledBack"
         why = f" ({hold.reason})" if hold.reason else ""

@@ -189,6 +189,7 @@ _LOOK: Final = sa.select(
     _TAGS.label("tags"),
     _DEPLOYMENTS.label("deployments"),
     _RUNNING.label("running"),
+    sa.func.clock_timestamp().label("read_at"),
     _REVIEWS.label("reviews"),
     _CHECKS.label("checks"),
     *(each.label(f"hold_{each.name}") for each in HOLD.c),
@@ -225,9 +226,7 @@ OURS: Final = sa.and_(
 LOCKED: Final = sa.select(WORKFLOW.c.id, WORKFLOW.c.tenant_id).where(OURS).with_for_update().cte("locked")
 DETAILS: Final = sa.cast(sa.bindparam("details", type_=sa.Text), JSON)
 
-_CREATED: Final = tuple(
-    each for each in _ROW if each.name not in ("active_revision", "deleted_at", "watched_until")
-)
+_CREATED: Final = tuple(each for each in _ROW if each.name not in ("active_revision", "deleted_at", "watched_until"))
 _CREATE: Final = (
     sa.insert(WORKFLOW)
     .values(
@@ -244,33 +243,40 @@ _INSERT: Final = {
 _FROM: Final = sa.bindparam("from_revision", type_=sa.Integer)
 _TO: Final = sa.bindparam("to_revision", type_=sa.Integer)
 _CHOSEN, _ALIKE = WORKFLOW_REVISION.alias("chosen"), WORKFLOW_REVISION.alias("alike")
-# The content of the revision was rejected or denied, under whichever of its numbers.
-_BARRED: Final = (
-    sa.select(sa.literal(1))
-    .select_from(
-        sa.join(
-            _CHOSEN,
-            _ALIKE,
-            sa.and_(
-                _ALIKE.c.workflow_id == _CHOSEN.c.workflow_id,
-                _ALIKE.c.content_hash == _CHOSEN.c.content_hash,
-            ),
-        ).join(
-            REVISION_STATE,
-            sa.and_(REVISION_STATE.c.workflow_id == _ALIKE.c.workflow_id, REVISION_STATE.c.number == _ALIKE.c.number),
+
+
+def barred(number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether the content of this revision of the lineage was rejected or denied, under whichever of its numbers."""
+    return (
+        sa.select(sa.literal(1))
+        .select_from(
+            sa.join(
+                _CHOSEN,
+                _ALIKE,
+                sa.and_(
+                    _ALIKE.c.workflow_id == _CHOSEN.c.workflow_id,
+                    _ALIKE.c.content_hash == _CHOSEN.c.content_hash,
+                ),
+            ).join(
+                REVISION_STATE,
+                sa.and_(
+                    REVISION_STATE.c.workflow_id == _ALIKE.c.workflow_id, REVISION_STATE.c.number == _ALIKE.c.number
+                ),
+            )
         )
+        .where(
+            _CHOSEN.c.workflow_id == WORKFLOW.c.id,
+            _CHOSEN.c.number == number,
+            sa.or_(REVISION_STATE.c.rejected_reason.is_not(None), REVISION_STATE.c.denied_reason.is_not(None)),
+        )
+        .correlate(WORKFLOW)
+        .exists()
     )
-    .where(
-        _CHOSEN.c.workflow_id == WORKFLOW.c.id,
-        _CHOSEN.c.number == _TO,
-        sa.or_(REVISION_STATE.c.rejected_reason.is_not(None), REVISION_STATE.c.denied_reason.is_not(None)),
-    )
-    .correlate(WORKFLOW)
-    .exists()
-)
+
+
 _MOVED: Final = (
     sa.update(WORKFLOW)
-    .where(OURS, WORKFLOW.c.active_revision.is_not_distinct_from(_FROM), ~_BARRED)
+    .where(OURS, WORKFLOW.c.active_revision.is_not_distinct_from(_FROM), ~barred(_TO))
     .values(active_revision=_TO, updated_at=sa.func.now())
     .returning(WORKFLOW.c.id, WORKFLOW.c.tenant_id)
     .cte("moved")
@@ -557,6 +563,7 @@ async def set_hold(conn: Connection, seen: Lineage, hold: Hold, *, actor: str) -
         "target": hold.target,
         "reason": hold.reason,
         "automatic": hold.automatic,
+        "aborted": hold.aborted,
     }
     deed = Deed(with_tenant(put.returning(HOLD.c.workflow_id).cte("put")), Action.HOLD_SET, details)
     await by_owner(conn, seen, ledger.done(deed), actor)
@@ -664,6 +671,7 @@ def _lineage(row: Row) -> Lineage:
         reviews=tuple(_review(_with_times(each, _REVIEWED_AT)) for each in row.reviews or ()),
         checks=tuple(Check(*_with_times(each, _CHECKED_AT)) for each in row.checks or ()),
         running={int(number): runs for number, runs in (row.running or {}).items()},
+        read_at=row.read_at,
     )
 
 
