@@ -274,7 +274,7 @@ class World:
             spec.request_id, Handled(spec.request_id, spec.action, verdict.outcome, verdict.message, self.now)
         )
 
-    def _affect(self, lineage: UUID, effect: Effect, actor: str) -> None:
+    def _affect(self, lineage: UUID, effect: Effect, actor: str) -> None:  # noqa: PLR0915 - a case each
         row = self.rows[lineage]
         self.log.append(type(effect).__name__)
         self.ledger.append((actor, effect))
