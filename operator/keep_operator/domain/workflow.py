@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from keep_operator.domain import (
+    canary,
     checklist,
     comparison,
     conditions,
@@ -459,6 +460,8 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         back = own.get(taken.number)
         assert back is not None
         made.append(effects.Reject(taken.number, release.ANALYSIS_FAILED))
+        if choice.ends_hold:
+            made.append(effects.EndHold(own))
         if back.content_hash == (own.latest.content_hash if own.latest else None):
             made.append(
                 effects.SetHold(Hold(back.content_hash, taken.target, FIELD_MANAGER, why[:_WHY], now, automatic=True))
@@ -467,21 +470,35 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         why = own.hold.reason
     if choice.number is not None and choice.number != own.active_number:
         made.append(effects.Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
-        if asked_of.guard is not None and choice.cause.releases:
-            made.append(effects.Watch(now + asked_of.guard.window))
-    if choice.ends_hold:
+    if choice.ends_hold and taken is None:
         made.append(effects.EndHold(own))
     if own.canary is not None and choice.canary is None:
         made.append(effects.EndCanary(own, _outcome(own, choice)))
     elif choice.canary is not None and choice.canary != own.canary:
         made.append(effects.SetCanary(own, choice.canary))
+    if (until := _to_watch(own, asked_of, choice, now)) is not None:
+        made.append(effects.Watch(until))
     return [*effects.of(own, made, FIELD_MANAGER, why)]
+
+
+def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> datetime | None:
+    """Until when runs shall tell of their end from now on, whoever has made active what is watched; None: as it is."""
+    guard, last = asked_of.guard, own.deployed
+    if guard is None:
+        return None
+    if choice.number is not None and choice.number != own.active_number:
+        # The deployment is later than the look, by less than that.
+        return now + guard.window + canary.LOOK_AGAIN if choice.cause.releases else None
+    if last is None or not last.cause.releases or now >= last.at + guard.window:
+        return None
+    until = last.at + guard.window
+    return until if own.watched_until is None or own.watched_until < until else None
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:
     """What became of a canary, as one word."""
     assert own.canary is not None
-    if choice.taken_back is not None:
+    if choice.taken_back is not None and choice.taken_back.number == own.canary.candidate:
         return "Failed"
     return "Promoted" if choice.number == own.canary.candidate else "Superseded"
 
