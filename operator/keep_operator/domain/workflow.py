@@ -33,7 +33,7 @@ from keep_operator.domain import (
     rollback_to,
     tenancy,
 )
-from keep_operator.domain.canary import Measured, Question, Stats
+from keep_operator.domain.canary import LOOK_AGAIN, Measured, Question, Stats
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
@@ -72,6 +72,8 @@ DELETION_RECHECK: Final = timedelta(seconds=5)
 DEFAULT_GRACE: Final = timedelta(seconds=60)
 # How many runs are under way is told this often, and at once where that begins or ends to be none.
 RUNS_EVERY: Final = timedelta(minutes=1)
+# How long runs are told of while the checklist waits for them; then the next look says so again.
+WATCHED: Final = timedelta(days=1)
 # As much of a sentence as a hold keeps.
 _WHY: Final = 1024
 # More than that many are archived by the next looks, a second apart (A-RET-4).
@@ -433,6 +435,8 @@ def _plan_revisions(
     fields |= {} if asked is None else {"lastHandledAction": asked.value}
     told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
     wake_in = _sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now))
+    if waits_for_runs(own, asked_of, choice):
+        wake_in = _sooner(wake_in, LOOK_AGAIN)
     return replace(told, wake_in=_sooner(wake_in, choice.wake_in))
 
 
@@ -483,16 +487,24 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
 
 def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> datetime | None:
     """Until when runs shall tell of their end from now on, whoever has made active what is watched; None: as it is."""
-    guard, last = asked_of.guard, own.deployed
-    if guard is None:
-        return None
+    guard, last, known = asked_of.guard, own.deployed, own.watched_until
     if choice.number is not None and choice.number != own.active_number:
         # The deployment is later than the look, by less than that.
-        return now + guard.window + canary.LOOK_AGAIN if choice.cause.releases else None
-    if last is None or not last.cause.releases or now >= last.at + guard.window:
-        return None
-    until = last.at + guard.window
-    return until if own.watched_until is None or own.watched_until < until else None
+        return now + guard.window + canary.LOOK_AGAIN if guard is not None and choice.cause.releases else None
+    if guard is not None and last is not None and last.cause.releases and now < last.at + guard.window:
+        until = last.at + guard.window
+        if known is None or known < until:
+            return until
+    if waits_for_runs(own, asked_of, choice) and (known is None or known < now + WATCHED / 2):
+        return now + WATCHED
+    return None
+
+
+def waits_for_runs(own: Lineage, asked_of: Gates, choice: Choice) -> bool:
+    """Whether the next run that ends may tick what is left of the checklist."""
+    if choice.deployed.reason != "ChecklistIncomplete" or own.latest is None:
+        return False
+    return any(each.auto is not None for each in gates.open_items(asked_of, own, own.latest))
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:
