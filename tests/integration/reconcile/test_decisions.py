@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from integration.store import lineages, samples
+from keep_operator.domain import canary
 from keep_operator.domain import workflow as workflow_rules
 from keep_operator.domain.decision import Handle, Handled, Observed
 from keep_operator.domain.history import Cause, Lineage
@@ -21,9 +22,10 @@ from keep_operator.resources import decision, objects, workflow
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS, Key, Resource
 from keep_operator.resources.objects import Object
+from keep_operator.resources.release import CanaryStep
 from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.runtime.workqueue import WorkQueue
-from keep_operator.store import decisions
+from keep_operator.store import decisions, releases
 from keep_operator.store import engine as store
 from keep_operator.store import workflows as rows
 from keep_operator.store.engine import Engine
@@ -245,6 +247,101 @@ async def test_two_decisions_at_once_are_carried_out_one_after_the_other(rig: Ri
     else:
         assert await rig.decide("Reject", "reject", revision={"number": 2}) == "Done"
         assert (await rig.lineage()).active_number == 1
+
+
+STEPS: Final = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]
+TRIED: Final = {"strategy": {"type": "Canary", "canary": {"steps": STEPS}}}
+
+
+async def with_a_canary(rig: Rig) -> Lineage:
+    """A fourth version, which is tried beside the third."""
+    rig.server.workflow = a_workflow(release=TRIED)
+    await lineages.add(rig.engine, "D")
+    seen = await rig.lineage()
+    assert seen.read_at is not None
+    steps = [CanaryStep.model_validate(each) for each in STEPS]
+    begun = replace(canary.begin(4, 3, steps, None, seen.read_at), weight=20, step=1)
+    async with store.transaction(rig.engine) as conn:
+        await releases.set_canary(conn, seen, begun, actor="keep-operator")
+    return await rig.lineage()
+
+
+async def end_of(rig: Rig, obj: Object[WorkflowDecisionSpec], handle: Handle) -> str:
+    """How a decision ends that was judged a while ago: where it comes too late it is judged anew, as the queue has it done."""
+    for _ in range(5):
+        try:
+            await rig.kind.apply(handle)
+        except Conflict:
+            handle = await rig.judge(obj)
+        else:
+            break
+    found = await rig.remembered(obj.spec.request_id if isinstance(obj.spec, WorkflowDecisionSpec) else "")
+    assert found is not None
+    return found.outcome
+
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize(
+    ("one", "other", "ends"),
+    [
+        ("Promote", "Abort", {("Done", "Refused"), ("Refused", "Done")}),
+        ("Approve", "Deny", {("Done", "Refused"), ("TargetDenied", "Done")}),
+        ("Pause", "Promote", {("Done", "Done"), ("Refused", "Done")}),
+        ("Reject", "Promote", {("Done", "Refused"), ("Done", "Done")}),
+    ],
+)
+async def test_two_who_contradict_each_other_at_the_same_moment(
+    rig: Rig, one: str, other: str, ends: set[tuple[str, str]], turn: int
+) -> None:
+    """Judged on the same history, carried out by two connections at once: one takes effect, the other is judged by what came of it."""
+    if one == "Approve":
+        rig.server.workflow = a_workflow(release={"approval": {"required": "Always"}})
+        await lineages.add(rig.engine, "D")
+    else:
+        await with_a_canary(rig)
+    named: dict[str, Any] = {"revision": {"number": 4}}
+    objs = [decided(one, "one", full=True, **named), decided(other, "other", full=True, **named)]
+    judged = [await rig.judge(each) for each in objs]
+    assert [handle.verdict.outcome for handle in judged] == ["Done", "Done"]
+    both = list(zip(objs, judged, strict=True))
+    told = await asyncio.gather(*(end_of(rig, *each) for each in (both if turn % 2 else reversed(both))))
+    assert tuple(told if turn % 2 else reversed(told)) in ends
+    seen = await rig.lineage()
+    fourth = seen.revisions[3]
+    assert (fourth.approved is None) or (fourth.denied is None)
+    assert seen.active is not None and seen.eligible(seen.active)
+    if one in ("Promote", "Reject"):
+        assert seen.canary is None
+    if one == "Promote":
+        assert (seen.active_number == 4) == (seen.hold is None)
+
+
+async def test_what_is_decided_of_a_canary_takes_effect_with_its_entry(rig: Rig) -> None:
+    """Pause, Resume, Promote, Abort: the database and the ledger say so each time, in one transaction."""
+    await with_a_canary(rig)
+    for number, action in enumerate(("Pause", "Resume", "Promote", "Abort")):
+        assert await rig.decide(action, str(number)) == "Done"
+    told = [action for _, action, _ in await lineages.told(rig.engine)]
+    assert told[told.index("CanaryStarted") :] == [
+        "CanaryStarted",
+        *("Handled", "CanaryMoved") * 3,
+        *("Handled", "HoldSet", "CanaryEnded"),
+    ]
+    seen = await rig.lineage()
+    assert (seen.active_number, seen.canary) == (3, None)
+    assert seen.hold is not None and seen.hold.aborted
+
+
+async def test_a_rejection_overtakes_the_step_of_a_canary(rig: Rig) -> None:
+    """The Workflow's own look gives more runs to what is rejected at that moment: it does not."""
+    seen = await with_a_canary(rig)
+    assert seen.canary is not None
+    further = replace(seen.canary, weight=50, step=2)
+    await rig.decide("Reject", revision={"number": 4})
+    with pytest.raises(Conflict):
+        async with store.transaction(rig.engine) as conn:
+            await releases.set_canary(conn, seen, further, actor="keep-operator")
+    assert (await rig.lineage()).canary is None
 
 
 async def test_a_rejection_overtakes_whoever_is_about_to_activate(rig: Rig) -> None:

@@ -106,14 +106,14 @@ class Rig:
         resource, where = KINDS[key.kind][0], Name(key.namespace, key.name)
         self._state.change(resource, where, patches.merge(self._state.get(resource, where), {"spec": spec}))
 
-    async def spent(self, key: Key) -> Spent:
-        """One reconcile that ends with Ready."""
+    async def spent(self, key: Key, end: Outcome = Outcome.READY) -> Spent:
+        """One reconcile that ends so."""
         resource, reader = KINDS[key.kind]
         raw = self._state.get(resource, Name(key.namespace, key.name))
         self._world.take(objects.parse(key.kind, raw, reader, known=self._world.cache.get(key)))
         counted = store.queries(self._engine)
         before = self._looks, counted.statements, counted.transactions
-        assert await self._shell.reconcile(key) is Outcome.READY
+        assert await self._shell.reconcile(key) is end
         after = self._looks, counted.statements, counted.transactions
         return Spent(*(now - then for now, then in zip(after, before, strict=True)))
 
@@ -179,3 +179,39 @@ async def test_a_resync_of_a_workflow(rig: Rig) -> None:
     rig.edit(HELLO, definition=querying("vm"))
     await rig.spent(HELLO)
     assert await rig.spent(HELLO) == Spent(looks=1, statements=1, transactions=0)
+
+
+ANALYSIS = {"minRuns": 5, "window": "1h", "maxFailureRatePercent": 20}
+STEPS = [{"setWeight": 20}, {"analysis": ANALYSIS}, {"setWeight": 50}]
+GUARD = {"enabled": True, "window": "1h", "minRuns": 5, "maxFailureRatePercent": 20}
+
+
+async def test_a_canary(rig: Rig) -> None:
+    """It begins with one write, as a version that takes over at once; each further look asks one question more, for its runs."""
+    await rig.spent(HELLO)
+    strategy = {"type": "Canary", "canary": {"steps": STEPS}}
+    rig.edit(HELLO, definition=definition("two"), release={"strategy": strategy, "autoRollback": GUARD})
+    begun = await rig.spent(HELLO, Outcome.WAITING)
+    assert (begun.looks, begun.transactions) == (3, 1)
+    assert begun.statements <= 3 + 1 + 4 + begun.looks
+    assert await rig.spent(HELLO, Outcome.WAITING) == Spent(looks=1, statements=1 + 1, transactions=0)
+
+
+async def test_what_is_watched(rig: Rig) -> None:
+    """For as long as a fresh version is watched a look counts its runs: one question more."""
+    await rig.spent(HELLO)
+    rig.edit(HELLO, definition=definition("two"), release={"autoRollback": GUARD})
+    await rig.spent(HELLO)
+    assert await rig.spent(HELLO) == Spent(looks=1, statements=1 + 1, transactions=0)
+
+
+async def test_gates(rig: Rig) -> None:
+    """A version that waits for people costs what it costs at rest; one that waits for its runs is counted, and compared."""
+    await rig.spent(HELLO)
+    rig.edit(HELLO, definition=definition("two"), release={"approval": {"required": "Always"}})
+    await rig.spent(HELLO, Outcome.WAITING)
+    assert await rig.spent(HELLO, Outcome.WAITING) == Spent(looks=1, statements=1, transactions=0)
+    items = [{"id": "tried", "title": "A dry run", "auto": "runs.dryRun.succeeded > 0"}]
+    rig.edit(HELLO, release={"approval": None, "checklist": items})
+    await rig.spent(HELLO, Outcome.WAITING)
+    assert await rig.spent(HELLO, Outcome.WAITING) == Spent(looks=1, statements=1 + 2, transactions=0)
