@@ -172,9 +172,6 @@ def _request(body: Any, user: str) -> tuple[Place, Asked]:
     mode = body.get("mode", "Live")
     if mode not in MODES:
         raise _invalid(f"mode must be one of {', '.join(MODES)}")
-    reference, retry_of = _reference(body), _retry_of(body)
-    if reference is not None and retry_of is not None:
-        raise _invalid("a run that is tried again keeps its revision: give revision or retryOf")
     request_id = body.get("requestId", str(uuid4()))
     if not isinstance(request_id, str) or not 1 <= len(request_id) <= LONGEST_REQUEST_ID or "\0" in request_id:
         raise _invalid(f"requestId must be text of 1 to {LONGEST_REQUEST_ID} characters")
@@ -182,10 +179,10 @@ def _request(body: Any, user: str) -> tuple[Place, Asked]:
         trigger="API",
         idempotency_key=f"api/{request_id}",
         requested_by=user,
-        reference=reference,
+        reference=_reference(body),
         mode=mode,
         inputs=inputs,
-        retry_of=retry_of,
+        retry_of=_retry_of(body),
         timeout_s=_timeout_s(body["timeout"]) if "timeout" in body else TIMEOUT_S,
     )
     return Place(namespace, name), wanted

@@ -41,7 +41,8 @@ _BY_STRATEGY: Final[Mapping[str | None, Concurrency]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody wants to run. ``reference`` None: the active revision; ``retry_of`` brings its own.
+    """What somebody wants to run. ``reference`` None: the active revision; ``retry_of`` brings its own, unless
+    another is named beside it.
 
     ``idempotency_key`` is unique in the workflow: who asks again with it gets the run that there is. ``owner`` is the
     WorkflowRun object that asks. ``unreleased``: a revision may be named that was never active, since it is known that
@@ -79,7 +80,7 @@ class Seen:
     """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` is the candidate's.
 
     ``unfinished``: whether a run of it has not ended, ``unfinished_alike`` one of the same fingerprint. ``try_number`` is that
-    of the run that is to be tried again.
+    of the run that is to be tried again, 0 where the workflow has no such run.
     """
 
     workflow_id: UUID
@@ -139,10 +140,10 @@ def bind(asked: Asked, seen: Seen | None) -> Bound | Refusal:
 
 def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
     found = seen.candidate
+    if asked.retry_of is not None and seen.try_number == 0:
+        return Refusal("RevisionNotFound", "The run that is to be tried again is none of this workflow")
     if found is None and asked.reference is not None:
         return Refusal("RevisionNotFound", f"There is no revision for {asked.reference}")
-    if found is None and asked.retry_of is not None:
-        return Refusal("RevisionNotFound", "The run that is to be tried again is none of this workflow")
     if found is None:
         return Refusal("RevisionNotFound", "No revision of the workflow is active")
     version = f"v{found.number} ({found.content_hash[:SHORT_HASH]})"

@@ -63,13 +63,13 @@ _LOOK: Final = Prepared(
         FROM keep_operator.workflow_revision r
         JOIN keep_operator.revision_state s ON s.workflow_id = r.workflow_id AND s.number = r.number
         WHERE r.workflow_id = w.id AND r.number = CASE
-            WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             WHEN %(number)s::int IS NOT NULL THEN %(number)s::int
             WHEN %(hash)s::text IS NOT NULL THEN (SELECT alike.number FROM keep_operator.workflow_revision alike
                 WHERE alike.workflow_id = w.id AND alike.content_hash = %(hash)s::text
                 ORDER BY alike.number = w.active_revision DESC NULLS LAST, alike.number DESC LIMIT 1)
             WHEN %(tag)s::text IS NOT NULL THEN (SELECT t.number FROM keep_operator.revision_tag t
                 WHERE t.workflow_id = w.id AND t.tag = %(tag)s::text)
+            WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             ELSE w.active_revision END
     ) c ON true
     WHERE w.id = %(workflow_id)s AND w.deleted_at IS NULL

@@ -276,7 +276,7 @@ async def test_deleting_the_object_leaves_the_run_alone(rig: Rig) -> None:
 
 
 async def test_a_retry(rig: Rig) -> None:
-    """A-RUN-4: the same version and inputs, though another is active and the first object is gone."""
+    """A-RUN-4: the same version and inputs, though another is active and the first object is gone; or the version that is named."""
     await operate(rig)
     first = run(HELLO, inputs={"host": "db-1"}, ttlSecondsAfterFinished=0)
     rig.user.apply(first)
@@ -290,6 +290,12 @@ async def test_a_retry(rig: Rig) -> None:
     assert told.status["revision"]["number"] == 1
     one, two = records(rig)
     assert (two["retry_of"], two["try_number"], two["inputs"]) == (one["id"], 2, {"host": "db-1"})
+    other = run(HELLO, "other", retryOf={"name": "run-1"}, revision={"number": 2})
+    rig.user.apply(other)
+    told = await succeeded(rig, other, "Queued")
+    assert told.status["revision"]["number"] == 2
+    three = records(rig)[-1]
+    assert (three["retry_of"], three["try_number"], three["inputs"]) == (one["id"], 2, {"host": "db-1"})
 
 
 async def test_a_failed_run_says_which_version(rig: Rig) -> None:

@@ -58,7 +58,7 @@ async def test_a_run_is_bound_to_the_active_version(console: Console, lineage: L
 
 
 async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> None:
-    """By number, hash or tag; a retry keeps the version of the run that it repeats."""
+    """By number, hash or tag; a retry keeps the version of the run that it repeats, unless another is named."""
     first = lineage.revisions[0]
     await done(console.engine, lambda conn: _tag(conn, lineage))
     for revision in ({"number": 1}, {"contentHash": first.content_hash}, {"tag": "production"}):
@@ -66,6 +66,8 @@ async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> Non
         assert (run["revision"], run["selection"]) == (1, "Pinned")
     again = await have(console, retryOf=run["id"])
     assert (again["revision"], again["retryOf"], again["tryNumber"]) == (1, run["id"], 2)
+    other = await have(console, retryOf=run["id"], revision={"number": 2})
+    assert (other["revision"], other["retryOf"], other["tryNumber"]) == (2, run["id"], 2)
 
 
 async def _tag(conn: Any, lineage: Lineage) -> None:
@@ -96,7 +98,7 @@ REFUSED: tuple[tuple[dict[str, Any], int, str], ...] = (
     ({"revision": {"number": True}}, 400, "BodyInvalid"),
     ({"revision": {"number": 2**31}}, 400, "BodyInvalid"),
     ({"revision": {"number": 1, "tag": "a"}}, 400, "BodyInvalid"),
-    ({"revision": {"number": 1}, "retryOf": str(uuid4())}, 400, "BodyInvalid"),
+    ({"revision": {"number": 1}, "retryOf": str(uuid4())}, 404, "RevisionNotFound"),
     ({"retryOf": "me"}, 400, "BodyInvalid"),
     ({"inputs": []}, 400, "BodyInvalid"),
     ({"inputs": {"a": [0] * 3_000}}, 400, "BodyInvalid"),

@@ -286,6 +286,18 @@ async def test_a_retry_keeps_the_revision(engine: Engine, lineage: Lineage) -> N
     assert await refusal(engine, lineage, asked(retry_of=uuid4())) == "RevisionNotFound"
 
 
+async def test_a_retry_of_another_revision_is_a_retry(engine: Engine, lineage: Lineage) -> None:
+    """Named by number, content or tag, it runs what was named, and its record tells which run it repeats (A-RUN-4)."""
+    first = await started(engine, lineage)
+    await ended(engine, first, Reason.STEP_FAILED)
+    for number, reference in enumerate((Reference(number=3), Reference(content_hash=lineages.hash_of("A"))), 1):
+        again = await started(engine, lineage, asked(retry_of=first.id, reference=reference, unreleased=True))
+        assert (again.revision, again.selection) == (3, "Pinned"), number
+        assert (again.try_number, again.retry_of) == (2, first.id)
+    stranger = asked(retry_of=uuid4(), reference=Reference(number=3), unreleased=True)
+    assert await refusal(engine, lineage, stranger) == "RevisionNotFound"
+
+
 async def test_a_run_keeps_its_end(engine: Engine, lineage: Lineage) -> None:
     """What failed stays failed, whatever anybody writes."""
     run = await started(engine, lineage)
