@@ -7,15 +7,17 @@
                              Refusal, and there is none
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from keep_operator.domain import inputs
 from keep_operator.domain.execution import MAX_ATTEMPTS, TIMEOUT_S, Mode, Selection, Trigger
 from keep_operator.domain.history import SHORT_HASH, Reference, Refusal
+from keep_operator.domain.inputs import InvalidInputs
 from keep_operator.domain.ownership import Owner
 
 
@@ -63,6 +65,11 @@ class Asked:
     timeout_s: int = TIMEOUT_S
     unreleased: bool = False
 
+    @property
+    def by_itself(self) -> bool:
+        """Whether a tick or an event asks: with nobody who could correct inputs, a run that fails tells more than none."""
+        return self.tick is not None or self.fingerprint is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -77,7 +84,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` is the candidate's.
+    """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` and ``inputs``, those that
+    are declared, are the candidate's, each looked at only where it matters.
 
     ``unfinished``: whether a run of it has not ended, ``unfinished_alike`` one of the same fingerprint. ``try_number`` is that
     of the run that is to be tried again, 0 where the workflow has no such run.
@@ -93,6 +101,7 @@ class Seen:
     unfinished: bool = False
     unfinished_alike: bool = False
     try_number: int = 0
+    inputs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,13 @@ def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
         return Refusal("RevisionNotApproved", f"Revision {version} was denied: {found.denied}")
     if not found.was_active and not asked.unreleased:
         return Refusal("RevisionNotApproved", f"Revision {version} was never active; deploy it first")
+    if not asked.by_itself:
+        try:
+            inputs.filled(seen.inputs, asked.inputs)
+        except InvalidInputs as fault:
+            return Refusal(
+                "InvalidInputs", f"Revision {version} does not take these {fault}. Correct them and ask again"
+            )
     return None
 
 

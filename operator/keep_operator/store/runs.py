@@ -43,12 +43,13 @@ _COLUMNS: Final = """
 COLUMNS: Final = " ".join(_COLUMNS.split())
 
 # The candidate: the revision of that number, tag or hash (of several the active one, else the newest), of the run that is to be
-# tried again, or else the active one. The definition is looked into only where its strategy can matter.
+# tried again, or else the active one. The definition is looked into only where its strategy or its inputs can matter.
 _LOOK: Final = Prepared(
     """
     SELECT w.id, w.tenant_id, w.suspended, w.settings, w.active_revision, again.try_number,
         c.number, c.content_hash, c.flaw_message, c.first_active_at, c.denied,
         CASE WHEN %(fingerprint)s::text IS NOT NULL THEN c.definition ->> 'strategy' END AS strategy,
+        CASE WHEN NOT %(by_itself)s THEN c.definition -> 'inputs' END AS inputs,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
             AND completed_at IS NULL) AS unfinished,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
@@ -314,6 +315,7 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
         "workflow_id": workflow_id,
         "retry_of": asked.retry_of,
         "fingerprint": asked.fingerprint,
+        "by_itself": asked.by_itself,
         "number": None if reference is None else reference.number,
         "hash": None if reference is None else reference.content_hash,
         "tag": None if reference is None else reference.tag,
@@ -344,6 +346,7 @@ def _seen(row: Row) -> Seen:
         unfinished=row.unfinished,
         unfinished_alike=row.unfinished_alike,
         try_number=row.try_number or 0,
+        inputs=row.inputs or (),
     )
 
 

@@ -185,6 +185,23 @@ async def test_what_may_not_run(rig: Rig, spec: Json, reason: str) -> None:
     assert not rig.user.get(manifest)
 
 
+async def test_inputs_that_the_version_does_not_take(rig: Rig) -> None:
+    """Refused where it is accepted, with the input in the message; nothing runs, and another run with them corrected does."""
+    await operate(rig)
+    declared = {**definition("two"), "inputs": [{"name": "limit", "type": "number", "required": True}]}
+    rig.user.edit(HELLO, definition=declared)
+    await rig.rest()
+    bad, good = run(HELLO, "bad", inputs={"limit": "many"}), run(HELLO, "good", inputs={"limit": "90"})
+    rig.user.apply(bad, good)
+    told = await succeeded(rig, bad, "InvalidInputs")
+    assert told.condition("Accepted") == ("False", "InvalidInputs")
+    assert '"limit" must be a number' in told.message("Accepted")
+    await succeeded(rig, good, "Queued")
+    assert [each["owner_name"] for each in records(rig)] == ["good"]
+    rig.user.delete(bad)
+    await rig.user.gone(bad)
+
+
 async def test_a_suspended_workflow_takes_no_runs(rig: Rig) -> None:
     """Suspended in the same moment counts; what was accepted before goes on."""
     await operate(rig)

@@ -70,6 +70,18 @@ async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> Non
     assert (other["revision"], other["retryOf"], other["tryNumber"]) == (2, run["id"], 2)
 
 
+async def test_inputs_that_the_version_does_not_take(console: Console, lineage: Lineage) -> None:
+    """422, with the version and the input; the version before takes them."""
+    declared = [{"name": "limit", "type": "number", "required": True}]
+    await started.change(console.engine, "high-cpu", {"type": "manual"}, inputs=declared)
+    for given, fault in (({}, '"limit" is required'), ({"limit": "many"}, '"limit" must be a number')):
+        refused = await ask(console, inputs=given)
+        assert (refused.status, refused.body["reason"]) == (422, "InvalidInputs")
+        assert fault in refused.body["detail"] and "v3 (" in refused.body["detail"]
+    assert (await have(console, inputs={"limit": 90}))["revision"] == 3
+    assert (await have(console, revision={"number": 2}))["revision"] == 2
+
+
 async def _tag(conn: Any, lineage: Lineage) -> None:
     seen = await workflows.find(conn, lineage.id)
     assert seen is not None
