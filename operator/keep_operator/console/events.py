@@ -5,14 +5,15 @@
     body ──► events (all of them readable, or none is taken) ──► for each, in order:
         what is known of it ──► duplicate? ──► every workflow's triggers ──► one transaction: the alert's row, the runs
                                                                              not as it was seen? once more
+    of a workflow with a canary the event's key says whose triggers are asked: those of what is active, or of what is tried
 
 A request that ends in the middle (a time-out, a lost database) can be sent again as it is: what was taken is a duplicate then.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
@@ -22,6 +23,7 @@ from starlette.responses import Response
 
 from keep_operator.console import answers, asked, machines, problems, room
 from keep_operator.console.described import Json
+from keep_operator.console.ingest import Line
 from keep_operator.console.machines import Machine
 from keep_operator.console.problems import Problem
 from keep_operator.console.room import Room
@@ -31,7 +33,7 @@ from keep_operator.domain.events import alert, alertmanager, content, incident, 
 from keep_operator.domain.events.alert import Alert, Previous
 from keep_operator.domain.events.content import EventInvalid
 from keep_operator.domain.events.incident import Incident
-from keep_operator.domain.events.matching import Seen, Triggers
+from keep_operator.domain.events.matching import Seen
 from keep_operator.domain.execution import Run
 from keep_operator.domain.history import Refusal
 from keep_operator.errors import Conflict, KeepOperatorError
@@ -160,22 +162,26 @@ class _Judged:
 
     alert: Alert
     previous: Previous | None
-    matches: tuple[tuple[Listener, Mapping[str, Any]], ...] = field(default=())
+    matches: tuple[tuple[Listener, Asked], ...] = field(default=())
     failed: tuple[tuple[Listener, str], ...] = field(default=())
 
 
-def _judge(event: Alert, previous: Previous | None, listening: Sequence[tuple[Listener, Triggers]]) -> _Judged:
+def _judge(event: Alert, previous: Previous | None, listening: Sequence[Line], by: str) -> _Judged:
     """Ask every workflow; CPU only, for a thread."""
     whole = event.after(previous)
     if matching.is_duplicate(event, previous):
         return _Judged(whole, previous)
     seen = Seen.of(whole, previous)
+    request = Asked(
+        trigger="Alert", idempotency_key="", requested_by=by, event=seen.fields, fingerprint=event.fingerprint
+    )
     matches, failed = [], []
-    for listener, triggers in listening:
+    for line in listening:
+        listener, triggers = line.takes(request)
         answer = triggers.on_alert(whole, previous, seen)
         failed += [(listener, each.message) for each in answer.failures]
         if answer.match is not None:
-            matches.append((listener, answer.match.event))
+            matches.append((listener, replace(request, idempotency_key=f"alert/{uuid4()}", event=answer.match.event)))
     return _Judged(whole, previous, tuple(matches), tuple(failed))
 
 
@@ -184,60 +190,37 @@ async def _take_alert(
     machine: Machine,
     event: Alert,
     expected: Previous | None,
-    listening: Sequence[tuple[Listener, Triggers]],
+    listening: Sequence[Line],
 ) -> Taken:
     """Judge by what was known, and again under the lock if that has changed. Raises Conflict."""
-    judged = await asyncio.to_thread(_judge, event, expected, listening)
+    by = f"token {machine.token}"
+    judged = await asyncio.to_thread(_judge, event, expected, listening, by)
     now = here.now()
     async with database.transaction(here.engine) as conn:
         previous = await alerts.locked(conn, machine.tenant_id, event.fingerprint, now)
         if previous != expected:
-            judged = await asyncio.to_thread(_judge, event, previous, listening)
+            judged = await asyncio.to_thread(_judge, event, previous, listening, by)
         if matching.is_duplicate(event, previous):
             await alerts.renew(conn, machine.tenant_id, event.fingerprint, now, here.ingest.kept_for)
             return Taken(event, duplicate=True)
         await alerts.put(conn, machine.tenant_id, judged.alert, now, here.ingest.kept_for)
-        started, refused = await _start(
-            conn,
-            [
-                (
-                    listener,
-                    Asked(
-                        trigger="Alert",
-                        idempotency_key=f"alert/{uuid4()}",
-                        requested_by=f"token {machine.token}",
-                        event=fields,
-                        fingerprint=event.fingerprint,
-                    ),
-                )
-                for listener, fields in judged.matches
-            ],
-        )
+        started, refused = await _start(conn, judged.matches)
     return Taken(event, runs=tuple(pair[:2] for pair in started), refused=tuple(refused), failed=judged.failed)
 
 
-async def _take_incident(
-    here: Room, machine: Machine, event: Incident, listening: Sequence[tuple[Listener, Triggers]]
-) -> Taken:
+async def _take_incident(here: Room, machine: Machine, event: Incident, listening: Sequence[Line]) -> Taken:
     """The same; there is no row for an incident, so the runs themselves tell whether it was taken before. Raises Conflict."""
-    matches = [(each, found.event) for each, triggers in listening if (found := triggers.on_incident(event).match)]
+    request = Asked(
+        trigger="Incident",
+        idempotency_key=f"incident/{event.id}/{event.digest}",
+        requested_by=f"token {machine.token}",
+        event=event.fields,
+        fingerprint=event.id,
+    )
+    takes = (each.takes(request) for each in listening)
+    matches = [(listener, request) for listener, triggers in takes if triggers.on_incident(event).match is not None]
     async with database.transaction(here.engine) as conn:
-        started, refused = await _start(
-            conn,
-            [
-                (
-                    listener,
-                    Asked(
-                        trigger="Incident",
-                        idempotency_key=f"incident/{event.id}/{event.digest}",
-                        requested_by=f"token {machine.token}",
-                        event=fields,
-                        fingerprint=event.id,
-                    ),
-                )
-                for listener, fields in matches
-            ],
-        )
+        started, refused = await _start(conn, matches)
     repeated = bool(started) and not any(created for *_, created in started)
     return Taken(event, repeated, tuple(pair[:2] for pair in started), tuple(refused))
 
@@ -253,7 +236,7 @@ async def _start(
             refused.append((listener, got))
             continue
         if got.created and got.run.revision != listener.revision:
-            raise Conflict("SyncFailed", f"{listener} is not active any more")
+            raise Conflict("SyncFailed", f"{listener} does not take this event any more")
         started.append((listener, got.run, got.created))
     return started, refused
 

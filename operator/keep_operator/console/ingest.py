@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -12,6 +12,8 @@ from keep_operator.console.doorkeeper import Memory
 from keep_operator.console.machines import Machines
 from keep_operator.console.rates import Rates
 from keep_operator.console.schemas import MOST_EVENTS
+from keep_operator.domain import binding
+from keep_operator.domain.binding import Asked
 from keep_operator.domain.events import matching
 from keep_operator.domain.events.matching import Triggers
 from keep_operator.store import alerts
@@ -28,6 +30,25 @@ TOLD_AGAIN_S: Final = 600.0
 _BURST_S: Final = 10
 
 
+_NONE: Final = Triggers()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A workflow that events may start, with the triggers of what is active, and of what is tried beside it."""
+
+    listener: Listener
+    stable: Triggers
+    candidate: Triggers
+
+    def takes(self, event: Asked) -> tuple[Listener, Triggers]:
+        """Which of the two is asked about an event: the one that the run would be of, as `runs.request` decides it."""
+        listener = self.listener
+        if listener.tried is None or not binding.is_tried(event, listener.id, listener.tried):
+            return listener, self.stable
+        return replace(listener, revision=listener.tried.number), self.candidate
+
+
 class Switchboard:
     """The triggers of revisions, compiled once for each: a revision never changes. One for each process."""
 
@@ -35,10 +56,11 @@ class Switchboard:
         self._compiled: dict[tuple[UUID, int], Triggers] = {}
         self._told: Memory[tuple[UUID, int, str], bool] = Memory(clock, TOLD_AGAIN_S, COMPILED_AT_MOST)
 
-    async def triggers(self, conn: Connection, tenant_id: str) -> list[tuple[Listener, Triggers]]:
+    async def triggers(self, conn: Connection, tenant_id: str) -> list[Line]:
         """The workflows of a tenant that events can start, each with its triggers."""
         listeners = await alerts.listening(conn, tenant_id)
         wanted = [(each.id, each.revision) for each in listeners]
+        wanted += [(each.id, each.tried.number) for each in listeners if each.tried is not None]
         ready = {key: known for key in wanted if (known := self._compiled.get(key)) is not None}
         if missing := [key for key in wanted if key not in ready]:
             found = await alerts.definitions(conn, missing)
@@ -47,8 +69,8 @@ class Switchboard:
             self._compiled |= made
             while len(self._compiled) > COMPILED_AT_MOST:
                 self._compiled.pop(next(iter(self._compiled)))
-        asked = ((each, ready.get((each.id, each.revision))) for each in listeners)
-        return [(each, triggers) for each, triggers in asked if triggers is not None and triggers.any]
+        lines = (_line(each, ready) for each in listeners)
+        return [each for each in lines if each.stable.any or each.candidate.any]
 
     def warn(self, listener: Listener, message: str) -> None:
         """Say in the log that a trigger has failed, now and then."""
@@ -56,6 +78,12 @@ class Switchboard:
         if not self._told.get(mark):
             self._told.put(mark, True)
             log.warning("a trigger of %s did not match because it failed: %s", listener, message)
+
+
+def _line(listener: Listener, ready: Mapping[tuple[UUID, int], Triggers]) -> Line:
+    tried = listener.tried
+    candidate = _NONE if tried is None else ready.get((listener.id, tried.number), _NONE)
+    return Line(listener, ready.get((listener.id, listener.revision), _NONE), candidate)
 
 
 def _compiled(definitions: Mapping[tuple[UUID, int], Mapping[str, Any]]) -> dict[tuple[UUID, int], Triggers]:
