@@ -217,7 +217,7 @@ async def _take_incident(here: Room, machine: Machine, event: Incident, listenin
         event=event.fields,
         fingerprint=event.id,
     )
-    takes = (each.takes(request) for each in listening)
+    takes = await asyncio.to_thread(lambda: [each.takes(request) for each in listening])
     matches = [(listener, request) for listener, triggers in takes if triggers.on_incident(event).match is not None]
     async with database.transaction(here.engine) as conn:
         started, refused = await _start(conn, matches)

@@ -8,6 +8,7 @@ The row names (workflow, revision, hash) by foreign key: a pair that does not ex
 the run's id and nothing else; when it is taken up, that row says what to load.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -328,11 +329,11 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
     }
     row = (await conn.execute(_LOOK, wanted)).one_or_none()
     seen = None if row is None else _seen(row)
-    if seen is not None and seen.tried is not None and binding.is_tried(asked, workflow_id, seen.tried):
-        before = seen.tried
-        row = (await conn.execute(_LOOK, {**wanted, "number": before.number})).one_or_none()
+    tried = None if seen is None else seen.tried
+    if tried is not None and await asyncio.to_thread(binding.is_tried, asked, workflow_id, tried):
+        row = (await conn.execute(_LOOK, {**wanted, "number": tried.number})).one_or_none()
         seen = None if row is None else _seen(row)
-        if seen is not None and seen.tried != before:
+        if seen is not None and seen.tried != tried:
             raise _changed()
     return binding.bind(asked, seen), seen
 
