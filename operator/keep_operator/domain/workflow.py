@@ -75,6 +75,8 @@ RUNS_EVERY: Final = timedelta(minutes=1)
 _WHY: Final = 1024
 # More than that many are archived by the next looks, a second apart (A-RET-4).
 ARCHIVE_AGAIN: Final = timedelta(seconds=1)
+# A run that ends has its Workflow looked at; this is for word that was lost.
+CHECK_AGAIN: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +434,7 @@ def _plan_revisions(
     fields |= {} if asked is None else {"lastHandledAction": asked.value}
     told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
     wake_in = _sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now))
+    wake_in = _sooner(wake_in, _recheck_in(own, asked_of))
     return replace(told, wake_in=_sooner(wake_in, choice.wake_in))
 
 
@@ -540,6 +543,14 @@ def _retained(seen: Observed, spec: WorkflowSpec, own: Lineage, pin: Reference |
     policy = retention.policy(spec.revision_history_limit, spec.retention, default)
     spared = {image.number for image in seen.images if image.spared}
     return retention.judge(own, policy, retention.Uses(pin, spared, own.running), now)
+
+
+def _recheck_in(own: Lineage, asked_of: Gates) -> timedelta | None:
+    """When items of the checklist that find themselves true are looked at again, if one is open."""
+    latest = own.latest
+    if latest is None or latest.was_active or not latest.valid:
+        return None
+    return CHECK_AGAIN if any(each.auto is not None for each in gates.open_items(asked_of, own, latest)) else None
 
 
 def _again_in(kept: Judgement, now: datetime) -> timedelta | None:

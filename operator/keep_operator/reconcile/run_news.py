@@ -65,9 +65,9 @@ class RunNews:
             self._woken.set()
 
     def ended(self, told: Mapping[str, Any]) -> None:
-        """A run has ended of a workflow whose release is under way or watched; of many at once one look is enough.
+        """A run has ended whose workflow has a release under way or watched, or that was not of what is active.
 
-        Raises KeyError where that cannot be read. What nobody hears is found by the look that each release has planned.
+        Of many at once one look is enough. Raises KeyError where that cannot be read. What nobody hears is found by the look that each release has planned.
         """
         if told["cluster"] == self._database.cluster_id:
             key = Key(WORKFLOWS.kind, told["namespace"], told["name"])

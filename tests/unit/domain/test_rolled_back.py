@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from keep_operator.domain import workflow
-from keep_operator.domain.effects import EndCanary
+from keep_operator.domain.effects import EndCanary, Take
 from keep_operator.domain.history import Cause
 from keep_operator.domain.workflow import RolledBack
 from unit.domain.test_releases import CANARY, GUARD, world
@@ -58,7 +58,8 @@ def test_a_candidate_whose_stable_version_fails_has_not_failed() -> None:
     back = found(made, 2, failed=True)
     assert back is not None
     assert (back.number, back.cause) == (2, Cause.AUTO_ROLLBACK)
-    ended = [each.effect for each in made.plan().actions if isinstance(getattr(each, "effect", None), EndCanary)]
+    effects = [each.effect for each in made.plan().actions if isinstance(each, Take)]
+    ended = [each for each in effects if isinstance(each, EndCanary)]
     assert [each.outcome for each in ended] == ["Superseded"]
     made.settle()
     assert (made.lineage.canary.candidate, made.lineage.canary.stable) == (3, 1)
