@@ -67,7 +67,8 @@ class RunNews:
     def ended(self, told: Mapping[str, Any]) -> None:
         """A run has ended whose workflow has a release under way or watched, or that was not of what is active.
 
-        Of many at once one look is enough. Raises KeyError where that cannot be read. What nobody hears is found by the look that each release has planned.
+        Of many at once one look is enough. What nobody hears is found by the look that each release has planned. Raises KeyError
+        where it cannot be read.
         """
         if told["cluster"] == self._database.cluster_id:
             key = Key(WORKFLOWS.kind, told["namespace"], told["name"])
