@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # Between two counts of what is under way, in seconds: a run that is over sooner costs no status write.
 COUNT_EVERY_S: Final = 10.0
 # Runs that end within this many seconds of each other are counted by one look.
-SETTLED_S: Final = 0.5
+SETTLED_S: Final = 1.0
 # Failures that wait to be told; of a flood the oldest are left out, since Kubernetes would not keep the Events of all.
 WAITING: Final = 1_000
 # Kubernetes keeps Events for an hour, so older failures are no news.
@@ -65,10 +65,9 @@ class RunNews:
             self._woken.set()
 
     def ended(self, told: Mapping[str, Any]) -> None:
-        """A run has ended whose workflow has a release under way or watched, or that was not of what is active.
+        """A run has ended of a workflow whose release is under way or watched; of many at once one look is enough.
 
-        Of many at once one look is enough. What nobody hears is found by the look that each release has planned. Raises KeyError
-        where it cannot be read.
+        Raises KeyError where that cannot be read. What nobody hears is found by the look that each release has planned.
         """
         if told["cluster"] == self._database.cluster_id:
             key = Key(WORKFLOWS.kind, told["namespace"], told["name"])

@@ -113,7 +113,6 @@ def _tell_of_ends() -> None:
                 'namespace', left(owner_namespace, 300), 'name', left(owner_name, 300))::text)
             FROM keep_operator.workflow
             WHERE id = NEW.workflow_id AND owner_uid IS NOT NULL AND (watched_until > now()
-                OR NEW.revision IS DISTINCT FROM active_revision
                 OR EXISTS (SELECT 1 FROM keep_operator.canary WHERE workflow_id = NEW.workflow_id));
             RETURN NULL;
         END
