@@ -13,6 +13,7 @@ from keep_operator.cluster.connection import Connection
 from keep_operator.cluster.events import Recorder
 from keep_operator.cluster.watch import MetadataWatch
 from keep_operator.domain import decision, run
+from keep_operator.domain.history import Cause
 from keep_operator.handlers import register
 from keep_operator.handlers.register import Heard
 from keep_operator.reconcile.credentials import SecretReader
@@ -116,7 +117,13 @@ def build(  # one argument for each thing that has a life of its own
     }
     credentials = SecretReader(cluster, secrets, vault, secrets_in)
     recorder = Recorder(cluster, instance=socket.gethostname(), clock=_now)
-    workflows = Workflows(**of_tenants, recorder=recorder, definitions=Definitions(cluster, config_maps))
+    rollbacks = {cause: metrics.rollbacks.labels(cause) for cause in (Cause.CANARY, Cause.AUTO_ROLLBACK)}
+    workflows = Workflows(
+        **of_tenants,
+        recorder=recorder,
+        definitions=Definitions(cluster, config_maps),
+        rolled_back=lambda cause: rollbacks[cause].inc(),
+    )
     shell = Shell(
         {
             "Tenant": Tenants(

@@ -392,7 +392,7 @@ def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdi
         )
     who = person(spec, met.trusted)
     if (objection := gates.objection(rule, target.author, who, spec.actor_groups)) is not None:
-        return Verdict(*objection, to_number=target.number)
+        return Verdict(objection.reason, objection.message, to_number=target.number)
     known = next((each for each in lineage.reviews if (each.number, each.actor) == (target.number, who)), None)
     if known is not None and known.approves:
         return Verdict("NoOp", f'"{who}" has approved {target} already', to_number=target.number)

@@ -491,10 +491,32 @@ def waits_for_runs(own: Lineage, asked_of: Gates, choice: Choice) -> bool:
     return any(each.auto is not None for each in gates.open_items(asked_of, own, own.latest))
 
 
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What the operator takes back by itself, and how it noticed. ``shown``: the status will tell of it."""
+
+    lineage: Lineage
+    number: int
+    cause: Cause
+    why: str
+    shown: bool
+
+
+def rolled_back(actions: Collection[Any]) -> RolledBack | None:
+    """The rollback that is among these actions, if one is."""
+    took = [each for each in actions if isinstance(each, Take)]
+    shown = any(isinstance(each.effect, effects.SetHold) and each.effect.hold.automatic for each in took)
+    for lineage, effect, why in ((each.lineage, each.effect, each.reason) for each in took):
+        if isinstance(effect, effects.Reject) and effect.reason == release.ANALYSIS_FAILED:
+            cause = Cause.AUTO_ROLLBACK if effect.number == lineage.active_number else Cause.CANARY
+            return RolledBack(lineage, effect.number, cause, why, shown)
+    return None
+
+
 def _outcome(own: Lineage, choice: Choice) -> str:
     """What became of a canary, as one word."""
     assert own.canary is not None
-    if choice.taken_back is not None:
+    if choice.taken_back is not None and choice.taken_back.number == own.canary.candidate:
         return "Failed"
     return "Promoted" if choice.number == own.canary.candidate else "Superseded"
 

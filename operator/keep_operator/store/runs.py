@@ -226,7 +226,7 @@ async def request(conn: Connection, workflow_id: UUID, asked: Asked) -> Requeste
             return Requested(run_of(row), created=True)
         before = await _asked_before(conn, workflow_id, asked)
     if before is None:
-        raise Conflict(failures.SYNC_FAILED, "the workflow has changed while a run of it was asked for; ask again")
+        raise _changed()
     return Requested(before, created=False)
 
 
@@ -331,11 +331,17 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
     }
     row = (await conn.execute(_LOOK, wanted)).one_or_none()
     seen = None if row is None else _seen(row)
-    if seen is not None and seen.tried is not None and await asyncio.to_thread(binding.is_tried, asked, seen):
-        assert seen.tried is not None
-        row = (await conn.execute(_LOOK, {**wanted, "number": seen.tried.number})).one_or_none()
+    tried = None if seen is None else seen.tried
+    if tried is not None and await asyncio.to_thread(binding.is_tried, asked, workflow_id, tried):
+        row = (await conn.execute(_LOOK, {**wanted, "number": tried.number})).one_or_none()
         seen = None if row is None else _seen(row)
+        if seen is not None and seen.tried != tried:
+            raise _changed()
     return binding.bind(asked, seen), seen
+
+
+def _changed() -> Conflict:
+    return Conflict(failures.SYNC_FAILED, "the workflow has changed while a run of it was asked for; ask again")
 
 
 def _seen(row: Row) -> Seen:
