@@ -300,8 +300,11 @@ def _reject(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict("NoOp", f"The content of {target} is rejected already", to_number=target.number)
     effects: tuple[Effect, ...] = (Reject(target.number, "RejectedByUser"),)
     tried = lineage.candidate
+    rejects_active = active is not None and active.content_hash == target.content_hash
     if tried is not None and tried.content_hash == target.content_hash:
         effects += _over(lineage, "Rejected")
+    elif rejects_active:
+        effects += _over(lineage, "Superseded")  # it begins anew, against what is active then
     if active is None or active.content_hash != target.content_hash:
         return Verdict("Done", f"{target} is rejected", effects, target.number)
     if (pinned := _pinned(met)) is not None:
@@ -407,7 +410,7 @@ def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdi
 
 
 def _deny(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
-    """Never this content, under whatever number it comes back (A-AP-4)."""
+    """Never this content, under whatever number it comes back (A-AP-4); what is active cannot be denied any more."""
     lineage = met.lineage
     target = _find(spec, lineage)
     if isinstance(target, Verdict):
@@ -416,6 +419,9 @@ def _deny(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict("NoOp", f"The content of {target} is denied already", to_number=target.number)
     if target.approved is not None or target.was_active:
         message = f"{target} has passed approval, which is final: decide Reject, or Rollback if it is active"
+        return Verdict("Refused", message, to_number=target.number)
+    if lineage.active is not None and lineage.active.content_hash == target.content_hash:
+        message = f"The content of {target} is active, as {lineage.active}: decide Reject, or Rollback"
         return Verdict("Refused", message, to_number=target.number)
     effects: tuple[Effect, ...] = (
         Review(target.number, False, person(spec, met.trusted), tuple(spec.actor_groups)),
@@ -463,13 +469,19 @@ def _of_canary(spec: WorkflowDecisionSpec, lineage: Lineage) -> Canary | Verdict
 
 
 def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
-    """The next step, or with ``full`` the end of all of them."""
+    """The next step, or with ``full`` the end of all of them; no way around a gate that was shut since it began."""
     lineage, steps = met.lineage, met.gates.steps
     if (pinned := _pinned(met)) is not None:
         return pinned
     tried = _of_canary(spec, lineage)
     if isinstance(tried, Verdict):
         return tried
+    candidate = lineage.candidate
+    assert candidate is not None  # the foreign key
+    if (shut := _barred(spec, lineage, candidate)) is not None:
+        return shut
+    if (closed := release.shut(lineage, candidate, met.gates, met.scene)) is not None:
+        return Verdict("Refused", closed.message, to_number=candidate.number)
     further = canary.skip(replace(tried, paused=None, paused_since=None), met.scene.now)
     progress = canary.advance(further, steps, None, None, met.scene.now)
     if spec.full or progress.canary is None:
