@@ -102,6 +102,7 @@ _CONCLUDED: Final = {
     "something else.",
     "ActorUnverified": "The cluster cannot prove who made the decision, which is one for the privileged. See "
     "KEEP_OPERATOR_DECISIONS_UNVERIFIED.",
+    "Forbidden": "The service account that decides lacks a verb on the Workflow. Give it the verb, and decide anew.",
     "Stale": "Another revision is active than the author of the decision saw. Look again, and decide anew.",
     "NoRollbackTarget": "No earlier revision may run. Set `spec.suspend` to stop the workflow, or mend the definition.",
     "TargetInvalid": "The revision that was decided upon is not valid. Choose another one.",
