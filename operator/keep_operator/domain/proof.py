@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keep_operator.resources.decision import WorkflowDecisionSpec
-from keep_operator.resources.kinds import GROUP, VERSION, WORKFLOW_DECISIONS
+from keep_operator.resources.kinds import GROUP, WORKFLOW_DECISIONS
 from keep_operator.resources.objects import Object
 
 # The policy and its binding, as the chart names them.
@@ -107,7 +107,7 @@ def _narrowed(matched: Mapping[str, Any]) -> bool:
 def _covers(rule: Mapping[str, Any]) -> bool:
     wanted = {
         "apiGroups": GROUP,
-        "apiVersions": VERSION,
+        "apiVersions": "*",
         "operations": "CREATE",
         "resources": WORKFLOW_DECISIONS.plural,
     }

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from keep_operator.cluster import reviews
-from keep_operator.cluster.client import Cluster, Manifest
+from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.reviews import Right, User
 from keep_operator.domain import proof
 from keep_operator.domain.proof import Standing
 from keep_operator.errors import Unavailable
 from keep_operator.resources.decision import WorkflowDecisionSpec
-from keep_operator.resources.kinds import ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS, WORKFLOWS, Resource
+from keep_operator.resources.kinds import ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS, WORKFLOWS
 from keep_operator.resources.objects import Object
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,20 @@ LOOK_LASTS: Final = timedelta(seconds=5)
 # The API server tells times in whole seconds.
 _GRAIN: Final = timedelta(seconds=1)
 _NO_RIGHT, _NOT_SERVED = "ApiAccessDenied", "ApiResourceMissing"
+
+
+async def look(cluster: Cluster) -> Standing:
+    """How things are with the policy at this moment. Raises Unavailable where the API server does not answer."""
+    try:
+        policy = await cluster.get(ADMISSION_POLICIES, None, proof.POLICY)
+        binding = await cluster.get(ADMISSION_POLICY_BINDINGS, None, proof.POLICY)
+    except Unavailable as failure:
+        if failure.reason == _NO_RIGHT:
+            return Standing(None, failure.message)
+        if failure.reason == _NOT_SERVED:
+            return Standing(None, "it serves no ValidatingAdmissionPolicy, which Kubernetes has from 1.30 on")
+        raise
+    return proof.standing(policy, binding)
 
 
 class Witness:
@@ -47,7 +61,7 @@ class Witness:
         async with self._lock:
             if not self._lasts_for(obj):
                 at = self._now()
-                self._seen = await self._look()
+                self._seen = await look(self._cluster)
                 self._looked_at = at
             return proof.lack(self._seen, obj)
 
@@ -55,21 +69,6 @@ class Witness:
         age = self._now() - self._looked_at
         fresh = timedelta() <= age < LOOK_LASTS
         return fresh and (self._seen.since is None or obj.created_at + _GRAIN < self._looked_at)
-
-    async def _look(self) -> Standing:
-        try:
-            policy = await self._read(ADMISSION_POLICIES)
-            binding = await self._read(ADMISSION_POLICY_BINDINGS)
-        except Unavailable as failure:
-            if failure.reason == _NO_RIGHT:
-                return Standing(None, failure.message)
-            if failure.reason == _NOT_SERVED:
-                return Standing(None, "it serves no ValidatingAdmissionPolicy, which Kubernetes has from 1.30 on")
-            raise
-        return proof.standing(policy, binding)
-
-    async def _read(self, resource: Resource) -> Manifest | None:
-        return await self._cluster.get(resource, None, proof.POLICY)
 
     async def missing_verb(self, obj: Object[WorkflowDecisionSpec]) -> str | None:
         """The verb on the Workflow that the actor certainly does not have, though the decision needs it; None: none.

@@ -93,12 +93,13 @@ def test_both_must_be_there(policy: Json | None, binding: Json | None, told: str
     assert found.lack.startswith(told)
 
 
+RULE = ("apiGroups", "apiVersions", "operations", "resources", "resourceNames", "scope")
+
+
 def narrowed(**matched: Any) -> dict[str, Any]:
     """What to match, with something else than the chart says."""
     constraints = deepcopy(admission_policy()["spec"]["matchConstraints"])
-    rule = {
-        key: value for key, value in matched.items() if key in ("operations", "resourceNames", "scope", "resources")
-    }
+    rule = {key: value for key, value in matched.items() if key in RULE}
     constraints["resourceRules"][0] |= rule
     return {"matchConstraints": {**constraints, **{key: value for key, value in matched.items() if key not in rule}}}
 
@@ -114,6 +115,8 @@ SELECTOR = {"matchLabels": {"checked": "true"}}
         {"matchConditions": [{"name": "not-mine", "expression": "request.userInfo.username != 'eve'"}]},
         {"matchConstraints": {}},
         narrowed(operations=["UPDATE"]),
+        narrowed(apiVersions=["v1alpha1"]),
+        narrowed(apiGroups=["example.com"]),
         narrowed(resources=["workflows"]),
         narrowed(resourceNames=["one"]),
         narrowed(scope="Cluster"),
