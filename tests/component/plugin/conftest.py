@@ -80,7 +80,7 @@ def workflow() -> Json:
         "status": {
             "workflowId": LINEAGE,
             "activeRevision": {"number": 2},
-            "desiredRevision": {"number": 3},
+            "desiredRevision": {"number": 3, "contentHash": HASHES[3]},
             "hold": {
                 "rejectedHash": HASHES[3],
                 "target": 2,
