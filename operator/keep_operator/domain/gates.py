@@ -68,6 +68,7 @@ class Gates:
 
 
 OPEN: Final = Gates()
+NOT_REQUIRED: Final = conditions.true("Approved", "NotRequired", "No approval is asked for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +171,9 @@ def judge(rule: Rule, lineage: Lineage, revision: Revision, *, important: bool) 
         return Approved(conditions.false("Approved", "Denied", f"The content of {revision} was denied"))
     if revision.approved is not None:
         return Approved(conditions.true("Approved", revision.approved, f"{revision} is approved"))
-    if revision.was_active:
-        return Approved(conditions.true("Approved", "NotRequired", f"{revision} has been active before"))
-    if rule.required == "Never" or (rule.required == "ImportantOnly" and not important):
-        return Approved(conditions.true("Approved", "NotRequired", "No approval is asked for"))
+    needed = rule.required == "Always" or (rule.required == "ImportantOnly" and important)
+    if revision.was_active or not needed:
+        return Approved(NOT_REQUIRED)
     same = [each for each in lineage.with_content(revision.content_hash) if each.approved is not None]
     if rule.carry_over and same:
         message = f"{revision} has the content of {same[-1]}, which is approved"

@@ -21,11 +21,10 @@ from keep_operator.domain import canary as canaries
 from keep_operator.domain import conditions, gates, history
 from keep_operator.domain.canary import Measured, Question, Stats
 from keep_operator.domain.conditions import Finding
-from keep_operator.domain.gates import Approved, Gates
+from keep_operator.domain.gates import NOT_REQUIRED, Approved, Gates
 from keep_operator.domain.history import Canary, Cause, Hold, Lineage, Reference, Refusal, Revision
 from keep_operator.resources.release import Pin
 
-NOT_REQUIRED: Final = conditions.true("Approved", "NotRequired", "No approval is asked for")
 # Why a content is rejected that did badly.
 ANALYSIS_FAILED: Final = "AnalysisFailed"
 
