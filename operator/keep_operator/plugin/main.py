@@ -7,7 +7,20 @@ from typing import ClassVar
 import click
 
 from keep_operator import __version__
-from keep_operator.plugin import decisions, difference, doctor, ends, files, options, past, pin, records, runs, shell
+from keep_operator.plugin import (
+    decisions,
+    difference,
+    doctor,
+    ends,
+    files,
+    options,
+    past,
+    pin,
+    plan,
+    records,
+    runs,
+    shell,
+)
 
 
 class Commands(click.Group):
@@ -17,6 +30,7 @@ class Commands(click.Group):
         past.history,
         difference.diff,
         past.show,
+        plan.plan,
         decisions.rollback,
         decisions.resume,
         decisions.approve,
