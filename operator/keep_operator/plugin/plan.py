@@ -83,13 +83,13 @@ def _planned(paths: tuple[str, ...], reach: Reach, default_tenant: str, *, recur
 
     kubectl, now = options.kubectl(), datetime.now(UTC)
     found, faults = manifests.read(files.texts(paths, recursive=recursive))
-    told_namespace = options.namespace()
+    told_namespace, here = options.namespace(), kubectl.namespace() if found else ""
     seen: set[tuple[str, str]] = set()
     planned: list[manifests.Manifest] = []
     for each in found:
         if not prospect.is_workflow(each):
             continue
-        key = (each.namespace or kubectl.namespace(), each.name)
+        key = (each.namespace or here, each.name)
         if told_namespace is not None and each.namespace not in (None, told_namespace):
             why = f"Workflow {each.name} names namespace {each.namespace}, and -n says {told_namespace}"
             faults.append(manifests.Fault(each.source, why))
@@ -98,7 +98,7 @@ def _planned(paths: tuple[str, ...], reach: Reach, default_tenant: str, *, recur
         else:
             planned.append(each)
         seen.add(key)
-    around = prospect.Surroundings(kubectl, reach, default_tenant, found, now)
+    around = prospect.Surroundings(kubectl, here, reach, default_tenant, found, now)
     workflows = []
     for about in around.prospects([*planned, *around.concerned()]) if found else ():
         manifest = about.manifest

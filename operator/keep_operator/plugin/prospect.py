@@ -72,9 +72,10 @@ class Prospect:
 
 @dataclass(slots=True)
 class Surroundings:
-    """The cluster around a set of manifests; each thing is asked for once."""
+    """The cluster around a set of manifests; each thing is asked for once. ``here`` is the namespace of those that name none."""
 
     kubectl: Kubectl
+    here: str
     reach: Reach
     default_tenant: str
     manifests: Sequence[Manifest]
@@ -83,8 +84,7 @@ class Surroundings:
 
     def prospects(self, planned: Sequence[Manifest]) -> list[Prospect]:
         """One for each Workflow, in their order."""
-        here = self.kubectl.namespace()
-        placed = [(each, each.namespace or here) for each in planned]
+        placed = [(each, each.namespace or self.here) for each in planned]
         views = self._views(placed)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             stored = list(pool.map(lambda it: self._stored(it[0], it[1], views.get((it[1], it[0].name))), placed))
@@ -95,13 +95,12 @@ class Surroundings:
 
     def concerned(self) -> list[Manifest]:
         """The Workflows of the cluster that are in no file, but whose definition stands in a ConfigMap that is."""
-        here = self.kubectl.namespace()
-        planned = {(each.namespace or here, each.name) for each in self.manifests if is_workflow(each)}
+        planned = {(each.namespace or self.here, each.name) for each in self.manifests if is_workflow(each)}
         found: list[Manifest] = []
         for config_map in self.manifests:
             if config_map.kind != "ConfigMap":
                 continue
-            namespace = config_map.namespace or here
+            namespace = config_map.namespace or self.here
             raw = self._once(("Workflows", namespace), Kubectl.asking(kinds.WORKFLOWS), namespace)
             for each in [] if isinstance(raw, ends.Failure) else raw["items"]:
                 source = ((each.get("spec") or {}).get("definitionFrom") or {}).get("configMapKeyRef") or {}
@@ -382,12 +381,11 @@ class Surroundings:
         return self._found_tenant(None)[0] if ref is None else str(ref.name)
 
     def _planned(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        here = self._recall(("here",), self.kubectl.namespace)
         return next(
             (
                 each
                 for each in self.manifests
-                if (each.kind, each.name) == (kind, name) and namespace in ("", each.namespace or here)
+                if (each.kind, each.name) == (kind, name) and namespace in ("", each.namespace or self.here)
             ),
             None,
         )
