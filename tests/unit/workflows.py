@@ -170,9 +170,9 @@ class World:
             return seen
         asked = workflow.questions(seen, self.spec)
         active = self.contents.get((own.id, own.active_number or 0)) if asked.active_content else None
-        return replace(
-            seen, active_content=active, counted={name: self._count(each) for name, each in asked.count.items()}
-        )
+        counted = {name: self._count(each) for name, each in asked.count.items()}
+        seen = replace(seen, active_content=active, counted=counted)
+        return replace(seen, ticks=workflow.ticks(seen, self.spec))
 
     def _count(self, asked: Question) -> Stats:
         found = [
@@ -274,7 +274,7 @@ class World:
             spec.request_id, Handled(spec.request_id, spec.action, verdict.outcome, verdict.message, self.now)
         )
 
-    def _affect(self, lineage: UUID, effect: Effect, actor: str) -> None:
+    def _affect(self, lineage: UUID, effect: Effect, actor: str) -> None:  # noqa: PLR0915 - a case each
         row = self.rows[lineage]
         self.log.append(type(effect).__name__)
         self.ledger.append((actor, effect))

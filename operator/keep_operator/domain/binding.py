@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -143,12 +144,17 @@ def key_of(asked: Asked, sticky_key: str | None) -> str:
             }
         )
         try:
-            return f"key {cel.compiled(sticky_key).brings(scene)}"
+            return f"key {_compiled(sticky_key).brings(scene)}"
         except EvaluationFailed:
             pass
     if asked.tick is not None:
         return f"tick {asked.tick.timestamp():.0f}"
     return asked.fingerprint or asked.idempotency_key
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> cel.Expression:
+    return cel.compiled(text)
 
 
 def is_tried(asked: Asked, seen: Seen) -> bool:

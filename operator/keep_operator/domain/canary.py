@@ -107,7 +107,7 @@ def advance(
     if measured is not None and guard is not None and (why := judge_guard(guard, measured.whole)) is not None:
         return _fail(canary, f"{candidate}: {why}", measured.whole)
     if canary.paused is not None:
-        return Progress(canary, conditions.unknown("Deployed", canary.paused, _paused(canary, candidate, stable)))
+        return _stand(canary, measured, names)
     while canary.step < len(steps):
         step = steps[canary.step]
         if step.set_weight is not None:
@@ -138,12 +138,9 @@ def advance(
             canary, measured = replace(canary, failed=canary.failed + 1, measured_since=now), None
             continue
         seen = (measured or Measured()).candidate
-        told = {**_told(seen), "verdict": "Inconclusive" if found.overdue else "Pending"}
         if found.overdue:
-            canary = replace(canary, paused=INCONCLUSIVE, paused_since=now)
-            return Progress(
-                canary, conditions.unknown("Deployed", INCONCLUSIVE, f"{share}; {found.missing}"), None, told
-            )
+            return _stand(replace(canary, paused=INCONCLUSIVE, paused_since=now), measured, names)
+        told = {**_told(seen), "verdict": "Pending"}
         message = f"{share}; {where} is an analysis: {found.missing}"
         wake_in = min(LOOK_AGAIN, max(timedelta(), canary.measured_since + step.analysis.window - now))
         return Progress(canary, conditions.unknown("Deployed", "CanaryInProgress", message), None, told, wake_in)
@@ -209,12 +206,7 @@ def _analyse(analysis: Analysis, canary: Canary, measured: Measured, now: dateti
     missing = f"{seen.runs} of the {analysis.min_runs} runs that it needs have ended"
     if enough:
         missing = "the stable revision has had no run to compare with"
-    overdue = now >= canary.measured_since + analysis.window
-    if overdue:
-        missing += (
-            f" within {int(analysis.window.total_seconds())} s. Decide Promote, Abort, or Resume to measure again."
-        )
-    return _Finding(overdue=overdue, missing=missing)
+    return _Finding(overdue=now >= canary.measured_since + analysis.window, missing=missing)
 
 
 def _too_bad(analysis: Analysis, seen: Stats, stable: Stats) -> str | None:
@@ -242,11 +234,18 @@ def _fail(canary: Canary, why: str, seen: Stats) -> Progress:
     )
 
 
-def _paused(canary: Canary, candidate: str, stable: str) -> str:
-    share = f"{candidate} keeps {canary.weight} % of the runs, {stable} the rest"
-    if canary.paused == INCONCLUSIVE:
-        return f"{share}: too few runs have ended to judge it. Decide Promote, Abort, or Resume to measure again."
-    return f"{share}, until somebody decides Resume, Promote or Abort."
+def _stand(canary: Canary, measured: Measured | None, names: tuple[str, str]) -> Progress:
+    """It waits for a person, with the share that it has."""
+    assert canary.paused is not None
+    share = f"{names[0]} keeps {canary.weight} % of the runs, {names[1]} the rest"
+    if canary.paused != INCONCLUSIVE:
+        message = f"{share}, until somebody decides Resume, Promote or Abort."
+        return Progress(canary, conditions.unknown("Deployed", canary.paused, message))
+    message = (
+        f"{share}: too few runs have ended in time to judge it. Decide Promote, Abort, or Resume to measure again."
+    )
+    told = {**_told((measured or Measured()).candidate), "verdict": "Inconclusive"}
+    return Progress(canary, conditions.unknown("Deployed", INCONCLUSIVE, message), analysis=told)
 
 
 def _told(seen: Stats) -> dict[str, Any]:

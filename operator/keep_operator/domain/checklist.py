@@ -25,14 +25,22 @@ from keep_operator.domain.grammar import expressions
 from keep_operator.domain.history import Check, Lineage, Revision
 from keep_operator.resources.kinds import FIELD_MANAGER
 from keep_operator.resources.parts import ChecklistItem
+from keep_operator.resources.release import Release
 
+# Units of one expression: a list may have 32 of them, and they are evaluated at each look.
+BUDGET: Final = cel.BUDGET // 8
 # How `canary.Question` calls the runs, and how an expression does.
 MODES: Final[Mapping[str, str]] = {"Live": "live", "DryRun": "dryRun"}
 
 
-def fault(text: str) -> str | None:
-    """Why an expression can never be evaluated, as the rest of a sentence; None: it can."""
-    return expressions.fault(text)
+def faults(release: Release) -> list[str]:
+    """What of the expressions in `spec.release` is no CEL, each a sentence that begins with its path."""
+    asked = [(f"spec.release.checklist[{place}].auto", each.auto) for place, each in enumerate(release.checklist)]
+    if release.strategy.canary is not None:
+        asked.append(("spec.release.strategy.canary.stickyKey", release.strategy.canary.sticky_key))
+    return [
+        f"{path} {why}" for path, text in asked if text is not None and (why := expressions.fault(text)) is not None
+    ]
 
 
 def facts(revision: Revision, difference: Comparison, counted: Mapping[str, Stats]) -> dict[str, Any]:
@@ -77,7 +85,7 @@ def ticks(
 ) -> tuple[CheckItem, ...]:
     """The items by themselves whose worth is not what is remembered; an expression that fails is not true, and says why."""
     known = gates.checked(lineage, revision.number)
-    scene = Scene(facts(revision, difference, counted))
+    scene = Scene(facts(revision, difference, counted), BUDGET)
     found: list[CheckItem] = []
     for item in items:
         if item.auto is None:

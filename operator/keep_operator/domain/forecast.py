@@ -50,7 +50,7 @@ def told(
     paths outside of the spec that differ.
     """
     seen, spec = outcome.before, outcome.before.object.spec
-    faults = _faults(seen, line)
+    faults = _faults(seen, line) or _refused(outcome)
     made, latest = outcome.made, None if outcome.after.own is None else outcome.after.own.latest
     changed = [] if live is None or isinstance(live, Invalid) or isinstance(spec, Invalid) else _changed(live, spec)
     changed += beside
@@ -101,6 +101,14 @@ def _faults(seen: Observed, line: Callable[[str], int | None]) -> list[Json]:
         return [_fault(flaw.reason, "spec.definition" if definition else "", flaw.message, None)]
     paths = ((each, f"spec.definition.{each.path}" if each.path else "spec.definition") for each in judged)
     return [_fault(str(each.reason), path, each.message, line(path)) for each, path in paths]
+
+
+def _refused(outcome: Outcome) -> list[Json]:
+    """What of the spec is well-formed and can still not be used, such as an expression of the checklist that is none."""
+    synced = outcome.condition("Synced")
+    if synced is None or synced["reason"] != "SpecRefused":
+        return []
+    return [_fault(synced["reason"], "", synced["message"], None)]
 
 
 def _fault(reason: str, path: str, message: str, line: int | None) -> Json:

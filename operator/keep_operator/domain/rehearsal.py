@@ -21,6 +21,7 @@ from keep_operator.domain.history import Deployment, Lineage, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.planning import SetMetadata
 from keep_operator.domain.workflow import Observed
+from keep_operator.resources.shapes import Invalid
 
 # A new Workflow takes four looks; a plan that acts on and on would be a fault of the rules.
 LOOKS: Final = 24
@@ -71,13 +72,17 @@ def rehearse(seen: Observed, contents: Mapping[int, Mapping[str, Any]], now: dat
 
 
 def _recalled(seen: Observed, contents: Mapping[int, Mapping[str, Any]]) -> Observed:
-    """With the contents that the plan reads: of the newest revision if another one follows, and of what is active."""
+    """With what the plan reads: contents of the newest revision, if another one follows, and of the active one; and the ticks."""
     own, wanted = seen.own, seen.wanted
     if own is None:
         return seen
     follows = isinstance(wanted, Desired) and release.desired_revision(own, wanted.hash_in(own)) is None
     active = None if own.active_number is None else contents.get(own.active_number)
-    return replace(seen, previous_content=contents.get(own.latest_number) if follows else None, active_content=active)
+    seen = replace(seen, previous_content=contents.get(own.latest_number) if follows else None, active_content=active)
+    spec = seen.object.spec
+    if isinstance(spec, Invalid) or checklist.faults(spec.release):
+        return seen
+    return replace(seen, ticks=workflow.ticks(seen, spec))
 
 
 def _carried_out(seen: Observed, action: Any, now: datetime) -> Observed:

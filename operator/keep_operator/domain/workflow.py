@@ -96,7 +96,8 @@ class Observed:
     for the same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by
     the names that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content``
     is the newest revision's, ``active_content`` the active one's; None where it was not read. ``counted`` are the runs that
-    `release.questions` and the checklist ask for. ``important``: its author marks the definition so. ``runs_told_at`` is
+    `release.questions` and the checklist ask for, ``ticks`` are the items of the checklist that stand otherwise than is
+    remembered. ``important``: its author marks the definition so. ``runs_told_at`` is
     when the status last told how many runs are under way, as far as is known. ``note`` and ``author`` are of the present
     definition, ``source`` as the status has it. ``asked`` is what the annotation `rollback-to` asks for, None once the status
     says that it was handled. ``referenced``: its Tenant owns it, by reference. ``done`` names the last action of this very
@@ -118,6 +119,7 @@ class Observed:
     previous_content: Mapping[str, Any] | None = None
     active_content: Mapping[str, Any] | None = None
     counted: Mapping[str, Stats] = field(default_factory=dict)
+    ticks: tuple[effects.CheckItem, ...] = ()
     important: bool = False
     runs_told_at: datetime | None = None
     note: str | None = None
@@ -251,6 +253,9 @@ def plan(seen: Observed, now: datetime) -> Plan[Action]:
     if spec.suspend and seen.own is not None and not seen.own.suspended:
         # The one thing that is written while suspended: runs must stop.
         return Plan(actions=(Update(seen.own, replace(_said(seen.own), suspended=True)),))
+    if faults := checklist.faults(spec.release):
+        message = f"The spec is not valid: {'; '.join(faults)}"
+        return _report(seen, conditions.false("Synced", "SpecRefused", message), now=now)
     made = _plan_active(seen, spec, now)
     return _report(seen, planning.PENDING, fields=_told(seen), now=now) if spec.suspend and made.actions else made
 
@@ -399,7 +404,7 @@ def _plan_revisions(
             rows.append(InsertRevision(own, made, wanted.content))
             own = replace(own, latest_number=made.number, revisions=(*own.revisions, made))
         contents[own.latest_number] = wanted.content
-        ticked = _ticks(seen, own, asked_of, now)
+        ticked = seen.ticks
         rows += effects.of(own, ticked, FIELD_MANAGER)
         choice = release.choose(
             checklist.ticked(own, ticked, now), content_hash, pin, asked_of, _scene(seen, spec, own, now)
@@ -430,10 +435,13 @@ def _plan_revisions(
     return replace(told, wake_in=_sooner(wake_in, choice.wake_in))
 
 
-def _ticks(seen: Observed, own: Lineage, asked_of: Gates, now: datetime) -> tuple[effects.CheckItem, ...]:
-    """The items of the checklist that are found true by now, or not any more."""
-    latest = own.latest
-    if latest is None or latest.was_active or not isinstance(seen.wanted, Desired):
+def ticks(seen: Observed, spec: WorkflowSpec) -> tuple[effects.CheckItem, ...]:
+    """The items of the checklist that are found true by now, or not any more; may take a while, so not on the loop."""
+    own, asked_of = seen.own, gates_of(seen, spec)
+    if own is None or not isinstance(seen.wanted, Desired):
+        return ()
+    latest = release.desired_revision(own, seen.wanted.hash_in(own))
+    if latest is None or latest.was_active:
         return ()
     counted = {mode: seen.counted.get(mode, Stats()) for mode in checklist.MODES}
     difference = comparison.compare(seen.active_content or {}, seen.wanted.content)

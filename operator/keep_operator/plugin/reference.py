@@ -83,8 +83,8 @@ All of them take `-n`, `--context`, `--kubeconfig`, `--as`, `--as-group` and `--
 _DECISIONS: Final = """
 ### What all decisions take
 
-`rollback`, `resume`, `approve`, `deny`, `check`, `promote`, `pause`, `abort`, `deploy`, `reject`, `retry`, `tag`, `untag` and `note`
-make a decision each, and take:
+`rollback`, `resume`, `approve`, `deny`, `check`, `promote`, `pause`, `abort`, `deploy`, `reject`, `retry`, `tag`, `untag` and
+`note` make a decision each, and take:
 
 """
 # Said once: of all commands, and of all decisions.

@@ -1,5 +1,6 @@
 """Workflows: from the object to its row, its revisions, and what is active of them."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -246,13 +247,16 @@ async def _more(conn: Connection, seen: Observed, own: Lineage, spec: WorkflowSp
     previous = _previous(own, seen.wanted)
     numbers = {each for each in (previous, own.active_number if needed.active_content else None) if each is not None}
     contents = await revisions.definitions(conn, own.id, numbers) if numbers else {}
-    return replace(
+    seen = replace(
         seen,
         previous_content=None if previous is None else contents.get(previous),
         active_content=contents.get(own.active_number) if needed.active_content and own.active_number else None,
         counted=await releases.count(conn, own, needed.count),
         asked=await _asked(conn, own, seen.object),
     )
+    if "DryRun" in needed.count:  # the expressions of the checklist are evaluated
+        seen = replace(seen, ticks=await asyncio.to_thread(workflow.ticks, seen, spec))
+    return seen
 
 
 def _previous(own: Lineage, wanted: Wanted | None) -> int | None:

@@ -8,6 +8,7 @@ The row names (workflow, revision, hash) by foreign key: a pair that does not ex
 the run's id and nothing else; when it is taken up, that row says what to load.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -328,7 +329,7 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
     }
     row = (await conn.execute(_LOOK, wanted)).one_or_none()
     seen = None if row is None else _seen(row)
-    if seen is not None and binding.is_tried(asked, seen):
+    if seen is not None and seen.tried is not None and await asyncio.to_thread(binding.is_tried, asked, seen):
         assert seen.tried is not None
         row = (await conn.execute(_LOOK, {**wanted, "number": seen.tried.number})).one_or_none()
         seen = None if row is None else _seen(row)

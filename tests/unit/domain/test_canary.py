@@ -34,11 +34,8 @@ def wait(minutes: int | None = None) -> CanaryStep:
 
 def analysis(**fields: Any) -> CanaryStep:
     """`analysis` of ten runs within half an hour, of which one in ten may fail."""
-    return CanaryStep(
-        analysis=Analysis(
-            **({"min_runs": 10, "window": timedelta(minutes=30), "max_failure_rate_percent": 10} | fields)
-        )
-    )
+    given: dict[str, Any] = {"min_runs": 10, "window": timedelta(minutes=30), "max_failure_rate_percent": 10}
+    return CanaryStep(analysis=Analysis(**(given | fields)))
 
 
 def begun(*steps: CanaryStep) -> Canary:

@@ -49,10 +49,11 @@ class Expression:
 
 
 class Scene:
-    """The fields of one alert as CEL sees them; made once, for all expressions."""
+    """The fields of one alert as CEL sees them; made once, for all expressions. ``budget`` is what each may cost."""
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Mapping[str, Any], budget: int = BUDGET) -> None:
         self._fields = fields
+        self._budget = budget
         self._activation: Any = None
 
     def evaluate(self, tree: Any) -> Any:
@@ -61,7 +62,7 @@ class Scene:
         try:
             if self._activation is None:
                 self._activation = library.activation(self._fields)
-            return library.evaluate(tree, self._activation)
+            return library.evaluate(tree, self._activation, self._budget)
         except RecursionError:
             raise EvaluationFailed("is nested too deep to be evaluated") from None
 
@@ -75,7 +76,7 @@ def compiled(text: str) -> Expression:
 class _Library:
     parse: Callable[[str], Any]
     activation: Callable[[Mapping[str, Any]], Any]
-    evaluate: Callable[[Any, Any], Any]
+    evaluate: Callable[[Any, Any, int], Any]
 
 
 class _OverBudgetError(BaseException):
@@ -249,9 +250,9 @@ def _library() -> _Library:  # noqa: PLR0915 - one closure over a library that i
         known = {name: field(name, raw) for name, raw in fields.items() if name.isidentifier() and name.isascii()}
         return Quiet(vars=known, functions={"matches": matches})
 
-    def evaluate(tree: Any, of_alert: Any) -> Any:
+    def evaluate(tree: Any, of_alert: Any, budget: int) -> Any:
         try:
-            return bounded(tree, of_alert, [BUDGET]).evaluate()
+            return bounded(tree, of_alert, [budget]).evaluate()
         except _OverBudgetError:
             raise EvaluationFailed("takes too much work for this alert") from None
         except CELEvalError as error:
