@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, assert_never
 
-from keep_operator.domain import checklist, effects, history, mirror, planning, release, workflow
+from keep_operator.domain import checklist, effects, gates, history, mirror, planning, release, workflow
 from keep_operator.domain.decision import Handle, Handled
 from keep_operator.domain.desired import Desired
 from keep_operator.domain.effects import Effect, Take
@@ -55,7 +55,8 @@ def rehearse(seen: Observed, contents: Mapping[int, Mapping[str, Any]], now: dat
     """Everything that comes of ``seen``; ``contents`` are those of its revisions that are known, by number."""
     known: dict[int, Mapping[str, Any]] = dict(contents)
     done: list[Any] = []
-    here = _recalled(seen, known)
+    latest = 0 if seen.own is None else seen.own.latest_number
+    here = _recalled(seen, known, latest)
     for _ in range(LOOKS):
         plan = workflow.plan(here, now)
         if not plan.actions:
@@ -67,12 +68,16 @@ def rehearse(seen: Observed, contents: Mapping[int, Mapping[str, Any]], now: dat
             done.append(action)
             name = type(action).__name__
             here = replace(here, done=name) if name in planning.DONE else here
-        here = _recalled(here, known)
+        here = _recalled(here, known, latest)
     raise AssertionError(f"no end after {LOOKS} looks")
 
 
-def _recalled(seen: Observed, contents: Mapping[int, Mapping[str, Any]]) -> Observed:
-    """With what the plan reads: contents of the newest revision, if another one follows, and of the active one; and the ticks."""
+def _recalled(seen: Observed, contents: Mapping[int, Mapping[str, Any]], latest: int) -> Observed:
+    """With what the plan reads: contents of the newest revision, if another one follows, and of the active one; and the ticks.
+
+    Up to ``latest`` revisions are there already. Of these the runs are not counted here, so what is remembered of items that
+    ask about runs stays as it is.
+    """
     own, wanted = seen.own, seen.wanted
     if own is None:
         return seen
@@ -82,7 +87,12 @@ def _recalled(seen: Observed, contents: Mapping[int, Mapping[str, Any]]) -> Obse
     spec = seen.object.spec
     if isinstance(spec, Invalid) or checklist.faults(spec.release):
         return seen
-    return replace(seen, ticks=workflow.ticks(seen, spec))
+    ticks = workflow.ticks(seen, spec)
+    if own.latest_number <= latest:
+        about_runs = {each.id for each in workflow.gates_of(seen, spec).checklist if "runs" in (each.auto or "")}
+        kept = about_runs & gates.checked(own, own.latest_number).keys()
+        ticks = tuple(each for each in ticks if each.item not in kept)
+    return replace(seen, ticks=ticks)
 
 
 def _carried_out(seen: Observed, action: Any, now: datetime) -> Observed:

@@ -18,6 +18,7 @@ from keep_operator.plugin import (
     pin,
     plan,
     records,
+    release,
     runs,
     shell,
 )
@@ -31,6 +32,7 @@ class Commands(click.Group):
         difference.diff,
         past.show,
         plan.plan,
+        release.release,
         decisions.rollback,
         decisions.resume,
         decisions.approve,

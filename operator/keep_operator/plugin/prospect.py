@@ -93,6 +93,10 @@ class Surroundings:
             for (each, namespace), result in zip(placed, stored, strict=True)
         ]
 
+    def of_view(self, manifest: Manifest, seen: View) -> Prospect:
+        """Of a Workflow as it is in the cluster."""
+        return self._prospect(manifest, seen.namespace, seen, seen.workflow)
+
     def concerned(self) -> list[Manifest]:
         """The Workflows of the cluster that are in no file, but whose definition stands in a ConfigMap that is."""
         planned = {(each.namespace or self.here, each.name) for each in self.manifests if is_workflow(each)}
@@ -172,6 +176,10 @@ class Surroundings:
         if not isinstance(obj.spec, Invalid):
             observed = self._looked(observed, obj.spec, seen, live, warnings)
             contents = {} if seen is None else {each.number: each.definition for each in seen.versions}
+            if manifest.object is not stored and _counts_groups(observed, obj.spec, seen):
+                warnings.append(
+                    "Whether those who approved are in the groups that must, cannot be told here; it is assumed"
+                )
         changed = () if seen is None else _metadata(seen.workflow, raw)
         return Prospect(manifest, namespace, observed, live, contents, changed, tuple(warnings), refused)
 
@@ -217,10 +225,6 @@ class Surroundings:
             steps = canary.plan_of(asked_of.steps)
             groups = [group for each in asked_of.approval.approvers for group in each.groups]
             name = workflow_shape.effective_name(live, there.name)
-        if groups and any(each.status.get("approvals") for each in there.versions[:1]):
-            warnings.append(
-                "Whether those who approved are in the groups that must, cannot be told here; it is assumed"
-            )
         made = lineage.of(there, self._archived(there, warnings), steps=steps, groups=groups)
         owner = Owner(_CLUSTER, there.namespace, there.name, seen.object.uid)
         return replace(made, owner=owner, external_name=name, read_at=self.now)
@@ -463,6 +467,12 @@ def _metadata(live: Json, raw: Json) -> tuple[str, ...]:
 
 def _spec(seen: View) -> WorkflowSpec | Invalid:
     return workflow_shape.parse_spec(seen.workflow.get("spec") or {})
+
+
+def _counts_groups(seen: Observed, spec: WorkflowSpec, there: View | None) -> bool:
+    """Whether somebody has approved the newest version, and groups decide whose approval counts."""
+    approved = there is not None and any(each.status.get("approvals") for each in there.versions[:1])
+    return approved and any(each.groups for each in workflow.gates_of(seen, spec).approval.approvers)
 
 
 def _asked(obj: Object[WorkflowSpec]) -> Asked | None:
