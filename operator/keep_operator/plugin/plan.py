@@ -108,7 +108,7 @@ def _planned(paths: tuple[str, ...], reach: Reach, default_tenant: str, *, recur
             told["faults"].append({"reason": "Refused", "path": "", "message": about.refused})
             told["outcome"] = "Faulty"
         place = {"source": manifest.source, "namespace": about.namespace, "name": manifest.name}
-        workflows.append({**place, **told, "warnings": list(about.warnings)})
+        workflows.append({**place, **told, "tenantRead": about.tenant_read, "warnings": list(about.warnings)})
     outcome_of_all = forecast.worst(each["outcome"] for each in workflows)
     return {
         "outcome": "Faulty" if faults else outcome_of_all,

@@ -95,7 +95,7 @@ def way(each: Json) -> Iterator[str]:
         return
     concerned = each["revision"] is not None or bool(each["held"])
     if concerned:
-        yield approval(release["approval"])
+        yield approval(release["approval"], tenant_read=each["tenantRead"])
         yield from _checklist(release["checklist"])
         yield from _steps(release)
     if release["canary"] is not None:
@@ -112,8 +112,14 @@ def way(each: Json) -> Iterator[str]:
     yield _result(each)
 
 
-def approval(found: Json) -> str:
+def approval(found: Json, *, tenant_read: bool) -> str:
     """Whether approval is asked for, by whom, why, and whose."""
+    if not tenant_read:
+        return f"{_approval(found)}. What the Tenant asks for is not known here"
+    return _approval(found)
+
+
+def _approval(found: Json) -> str:
     if found["required"] == "Never":
         return "Approval: not asked for"
     asked = f"{found['required']}, by {_SETTERS.get(found['setBy'] or '', 'nobody')}"

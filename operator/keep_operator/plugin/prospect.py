@@ -50,6 +50,8 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _NO_RIGHT: Final = re.compile(r'User "[^"]*" cannot \w+ resource')
 _CLUSTER: Final = "cluster"
 _NEW_UID: Final = "planned"
+# Stands for the uid of a Tenant that the user may not read.
+_UNREAD: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Prospect:
     """What would be looked at, what is there now, and what could not be seen or is worth knowing.
 
     ``refused`` is why the API server would not store it. ``live`` is the spec in the cluster, ``contents`` are those of
-    versions that have an object.
+    versions that have an object. ``tenant_read``: what the Tenant asks for is known.
     """
 
     manifest: Manifest
@@ -68,6 +70,7 @@ class Prospect:
     changed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: str | None = None
+    tenant_read: bool = True
 
 
 @dataclass(slots=True)
@@ -181,7 +184,8 @@ class Surroundings:
                     "Whether those who approved are in the groups that must, cannot be told here; it is assumed"
                 )
         changed = () if seen is None else _metadata(seen.workflow, raw)
-        return Prospect(manifest, namespace, observed, live, contents, changed, tuple(warnings), refused)
+        read = sight is None or sight.uid != _UNREAD
+        return Prospect(manifest, namespace, observed, live, contents, changed, tuple(warnings), refused, read)
 
     def _refusal(self, failure: ends.Failure, namespace: str, warnings: list[str]) -> str | None:
         """Why the server refuses the object itself; None: it refuses to be asked, which is only a warning."""
@@ -284,7 +288,7 @@ class Surroundings:
                 f"not in this plan, and may ask for more ({found.message})"
             )
             known = obj.status.get("tenantId") or name
-            return name, TenantSight(name, "", known, ready=True, serving=True, deleting=False, admits=True)
+            return name, TenantSight(name, _UNREAD, known, ready=True, serving=True, deleting=False, admits=True)
         if ref is None and "tenantId" not in obj.status and not self._is_only(name):
             warnings.append(
                 f'spec.tenantRef is unset: Tenant "{name}" is taken for the default one (--default-tenant says which)'

@@ -107,7 +107,7 @@ class _Watch:
         )
         about = around.of_view(manifest, seen)
         outcome = rehearsal.rehearse(about.seen, about.contents, now)
-        told = forecast.told(outcome, about.live, about.contents) | {"warnings": list(about.warnings)}
+        told = forecast.told(outcome, about.live, about.contents) | {"tenantRead": about.tenant_read}
         self._planned = (key, told)
         return told
 

@@ -1,6 +1,7 @@
 """How far the release of a workflow has come, as data and as lines: the plan of what is in the cluster, beside what its status says."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,6 +24,8 @@ _LOST: Final = {
     "InvalidRevision": "Invalid",
     "NoRollbackTarget": "DoesBadly",
 }
+# Reasons that stand for a gate which people open.
+_GATES: Final = {"AwaitingApproval": "Approval", "ChecklistIncomplete": "Checklist", "AwaitingDeploy": "Deploy"}
 OVER: Final = ("Active", "Nothing")
 LOST: Final = (*_LOST.values(), "Pinned")
 _WORDS: Final = {
@@ -75,7 +78,7 @@ class State:
 def look(seen: View, planned: Json, now: datetime, flags: str = "") -> State:
     """The state of a workflow whose own forecast is ``planned``; ``flags`` belong to each command that is proposed."""
     deployed = seen.condition("Deployed")
-    canary = _canary(seen, planned, now)
+    canary, held = _canary(seen, planned, now), _held(seen, planned)
     watched = _watched_until(seen, planned)
     phase = _phase(seen, deployed.get("reason", ""), watched, now)
     return State(
@@ -86,26 +89,30 @@ def look(seen: View, planned: Json, now: datetime, flags: str = "") -> State:
             "active": seen.status.get("activeRevision"),
             "desired": seen.status.get("desiredRevision"),
             "deployed": {name: deployed.get(name) for name in ("status", "reason", "message")} if deployed else None,
-            "held": [] if phase in ("Active", "Watched", "Canary", "Paused") else _held(seen, planned),
+            "held": [] if phase in ("Active", "Watched", "Canary", "Paused") else held,
             "approval": (planned["release"] or {}).get("approval"),
             "approvals": _approvals(seen),
             "checklist": (planned["release"] or {}).get("checklist") or [],
             "canary": canary,
             "hold": seen.hold,
             "watchedUntil": None if watched is None or phase != "Watched" else watched.isoformat(timespec="seconds"),
-            "next": _next(seen, planned, phase, deployed.get("reason", ""), flags),
-            "warnings": planned["warnings"],
+            "next": _next(seen, planned, phase, {each["gate"] for each in held}, flags),
+            "tenantRead": planned["tenantRead"],
         }
     )
 
 
 def _held(seen: View, planned: Json) -> list[Json]:
-    """The gates that are shut; of approval the operator knows more than objects tell: the groups of those who approved."""
-    approved = seen.condition("Approved")
-    told = {"reason": approved.get("reason"), "message": approved.get("message")}
-    if approved.get("status") == "True":
-        return [each for each in planned["held"] if each["gate"] != "Approval"]
-    return [each | told if each["gate"] == "Approval" and approved else each for each in planned["held"]]
+    """The gates that are shut. The operator's word comes first: it knows the Tenant, and the groups of those who approved."""
+    found = {each["gate"]: each for each in planned["held"]}
+    for kind in ("Approved", "Deployed"):
+        condition = seen.condition(kind)
+        gate = _GATES.get(condition.get("reason", "")) if condition.get("status") == "Unknown" else None
+        if gate is not None and (kind == "Approved" or gate not in found):
+            found[gate] = {"gate": gate, "reason": condition["reason"], "message": condition["message"]}
+    if seen.condition("Approved").get("status") == "True":
+        found.pop("Approval", None)
+    return [found[gate] for gate in sorted(found, key=lambda gate: (gate not in _GATES.values(), gate))]
 
 
 def _phase(seen: View, reason: str, watched: datetime | None, now: datetime) -> str:
@@ -169,7 +176,7 @@ def _approvals(seen: View) -> list[Json]:
     return [] if found is None else list(found.status.get("approvals") or ())
 
 
-def _next(seen: View, planned: Json, phase: str, reason: str, flags: str) -> list[str]:
+def _next(seen: View, planned: Json, phase: str, gates: AbstractSet[str], flags: str) -> list[str]:
     """What somebody may do now, as commands."""
     name, version = seen.name, f"v{seen.desired_number}"
     keep, why = "kubectl keep", '-m "..."'
@@ -187,15 +194,14 @@ def _next(seen: View, planned: Json, phase: str, reason: str, flags: str) -> lis
         case "Pinned":
             commands = [f"pin {name} --remove"]
         case "Waiting":
-            commands = [*_gate_commands(planned, name, version, reason)]
+            commands = [*_gate_commands(planned, name, version, gates)]
         case "DoesBadly" | "Watched":
             commands = [f"rollback {name} {why}"]
     return [f"{keep} {each}{flags}" for each in commands]
 
 
-def _gate_commands(planned: Json, name: str, version: str, reason: str) -> Iterator[str]:
-    gates = {each["gate"] for each in planned["held"]}
-    if "Approval" in gates or reason == "AwaitingApproval":
+def _gate_commands(planned: Json, name: str, version: str, gates: AbstractSet[str]) -> Iterator[str]:
+    if "Approval" in gates:
         yield f"diff {name} active {version}"
         yield f"approve {name} {version}"
         yield f'deny {name} {version} -m "..."'
@@ -230,8 +236,6 @@ def lines(state: State) -> Iterator[str]:
     yield from _approval_lines(told)
     yield from _checklist_lines(told)
     yield from _canary_lines(told)
-    for warning in told["warnings"]:
-        yield f"  {click.style('warning', fg='yellow')}  {warning}"
     for place, command in enumerate(told["next"]):
         yield f"  {'Next:' if place == 0 else '':<6}{command}"
 
@@ -241,7 +245,7 @@ def _approval_lines(told: Json) -> Iterator[str]:
     if approval is None or told["phase"] not in ("Waiting", "Denied"):
         return
     if approval["required"] != "Never":
-        yield f"  {plan_words.approval(approval)}"
+        yield f"  {plan_words.approval(approval, tenant_read=told['tenantRead'])}"
     for each in told["approvals"]:
         mark = click.style("yes", fg="green") if each["decision"] == "Approve" else click.style("no ", fg="red")
         yield f"    {mark}  {output.who(each['actor'])}, {output.moment(each['at'])} UTC"

@@ -1,6 +1,7 @@
 """`kubectl keep plan`: what people, pipelines and pull requests are told before anything is applied."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -414,3 +415,19 @@ def test_a_config_map_changes_the_workflows_that_name_it(settled: Terminal, tmp_
         write(tmp_path, {**manifest(1), "spec": {"definitionFrom": {"configMapKeyRef": {"name": "no", "key": "x"}}}}),
     )
     assert (gone["outcome"], gates(gone), gone["held"][0]["reason"]) == ("Held", ["Definition"], "ConfigMapNotFound")
+
+
+def test_the_plan_as_data_is_as_the_guide_has_it(settled: Terminal, tmp_path: Path) -> None:
+    """A program that is written by the page finds every field, and no other."""
+    page = (
+        (Path(__file__).parents[3] / "docs" / "releasing.md")
+        .read_text(encoding="utf-8")
+        .partition("## The plan as data")[2]
+    )
+    whole, _, each = page.partition("Each of `workflows`:")
+    told = json.loads(settled.keep("plan", "-f", write(tmp_path, manifest(40, release=RELEASE)), "-o", "json").stdout)
+    for text, found in ((whole, told), (each, told["workflows"][0])):
+        first = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+        assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(found)
+    ways = next(line for line in each.splitlines() if line.startswith("| `release`"))
+    assert set(re.findall(r"`(\w+)`", ways.split("|")[2])) - {"words"} == set(told["workflows"][0]["release"])

@@ -98,6 +98,18 @@ def test_a_version_that_waits_is_shown_with_all_that_it_waits_for(waiting: Termi
     assert (told["phase"], [each["done"] for each in told["checklist"]]) == ("Waiting", [False, True])
 
 
+def test_who_may_not_read_the_tenant_sees_what_the_operator_waits_for(waiting: Terminal) -> None:
+    """A floor that the user cannot see still holds the version, and the operator's own words say so."""
+    waiting.failures["get tenants"] = 'Error from server (Forbidden): User "eve" cannot list resource "tenants"'
+    deployed(waiting, "Unknown", "ChecklistIncomplete", 'Left to do for v3: load ("Load"). Decide CheckItem.')
+    told = flow(waiting)["status"]["conditions"]
+    told.append({**told[-1], "type": "Approved", "reason": "AwaitingApproval", "message": "v3 needs approval."})
+    shown = waiting.keep("release", "high-cpu")
+    assert 'Checklist: Left to do for v3: load ("Load")' in shown.stdout
+    assert "Approval: v3 needs approval." in shown.stdout
+    assert "kubectl keep approve high-cpu v3" in shown.stdout
+
+
 def test_a_canary_is_shown_with_its_share_and_figures(waiting: Terminal) -> None:
     """During a canary one look tells who has which share, what was measured, and what comes next."""
     flow(waiting)["spec"]["release"] = CANARY
