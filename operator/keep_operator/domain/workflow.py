@@ -32,7 +32,7 @@ from keep_operator.domain import (
     rollback_to,
     tenancy,
 )
-from keep_operator.domain.canary import Measured, Question, Stats
+from keep_operator.domain.canary import LOOK_AGAIN, Measured, Question, Stats
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
@@ -71,6 +71,8 @@ DELETION_RECHECK: Final = timedelta(seconds=5)
 DEFAULT_GRACE: Final = timedelta(seconds=60)
 # How many runs are under way is told this often, and at once where that begins or ends to be none.
 RUNS_EVERY: Final = timedelta(minutes=1)
+# How long runs are told of while the checklist waits for them; then the next look says so again.
+WATCHED: Final = timedelta(days=1)
 # As much of a sentence as a hold keeps.
 _WHY: Final = 1024
 # More than that many are archived by the next looks, a second apart (A-RET-4).
@@ -432,6 +434,8 @@ def _plan_revisions(
     fields |= {} if asked is None else {"lastHandledAction": asked.value}
     told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
     wake_in = _sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now))
+    if waits_for_runs(own, asked_of, choice):
+        wake_in = _sooner(wake_in, LOOK_AGAIN)
     return replace(told, wake_in=_sooner(wake_in, choice.wake_in))
 
 
@@ -469,6 +473,8 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         made.append(effects.Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
         if asked_of.guard is not None and choice.cause.releases:
             made.append(effects.Watch(now + asked_of.guard.window))
+    elif waits_for_runs(own, asked_of, choice) and (own.watched_until is None or own.watched_until < now + WATCHED / 2):
+        made.append(effects.Watch(now + WATCHED))
     if choice.ends_hold:
         made.append(effects.EndHold(own))
     if own.canary is not None and choice.canary is None:
@@ -476,6 +482,13 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
     elif choice.canary is not None and choice.canary != own.canary:
         made.append(effects.SetCanary(own, choice.canary))
     return [*effects.of(own, made, FIELD_MANAGER, why)]
+
+
+def waits_for_runs(own: Lineage, asked_of: Gates, choice: Choice) -> bool:
+    """Whether the next run that ends may tick what is left of the checklist."""
+    if choice.deployed.reason != "ChecklistIncomplete" or own.latest is None:
+        return False
+    return any(each.auto is not None for each in gates.open_items(asked_of, own, own.latest))
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:

@@ -166,6 +166,16 @@ def test_the_first_version_and_the_way_back_need_no_trial() -> None:
     assert shares(made) == {3: 80, 4: 20}
 
 
+def test_a_revert_to_what_is_active_needs_no_trial() -> None:
+    """The canary's definition is taken out of Git again: the stable content, under a new number, has all runs at once."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    made.edit(spec_of("A", release=CANARY))
+    made.settle()
+    assert shares(made) == {3: 100}
+
+
 def test_what_a_person_decides_of_a_canary() -> None:
     """Pause keeps the share, Resume goes on, Promote skips a step, with `full` all; Abort gives everything back."""
     made = world("A", release=CANARY)
@@ -388,6 +398,8 @@ def test_a_checklist_is_ticked_by_people_and_by_what_runs_show() -> None:
     assert decide(made, "CheckItem", 2, item="told") == "NoOp"
     ran(made, 2, *[False] * 4, mode="DryRun")
     assert made.lineage.active_number == 1
+    # Or nobody would look when the fifth ends.
+    assert made.lineage.watched_until is not None and made.plan().wake_in is not None
     ran(made, 2, False, mode="DryRun")
     assert made.lineage.active_number == 2
     (image,) = [each for each in made.images.values() if each.number == 2]
