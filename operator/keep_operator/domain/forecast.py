@@ -70,7 +70,7 @@ def told(
     if not isinstance(spec, Invalid):
         asked_of = workflow.gates_of(seen, spec)
         found["release"] = _release(outcome, spec, asked_of, latest, contents)
-        found["held"] = [] if faults else list(_held(outcome, spec, asked_of, latest))
+        found["held"] = [] if faults else list(_held(outcome, spec, asked_of))
     found["outcome"] = _judge(found, outcome)
     return found
 
@@ -186,20 +186,18 @@ def _then(outcome: Outcome) -> Json:
     }
 
 
-def _held(outcome: Outcome, spec: WorkflowSpec, asked_of: Gates, latest: Revision | None) -> Iterator[Json]:
+def _held(outcome: Outcome, spec: WorkflowSpec, asked_of: Gates) -> Iterator[Json]:
     """Every gate that keeps the definition of the spec from the runs; none while it is active, or tried as a canary."""
     own, wanted = outcome.after.own, outcome.after.wanted
     for kind, gate in _WAITS.items():
         condition = outcome.condition(kind)
         if condition is not None and condition["status"] != "True":
             yield _gate(gate, condition["reason"], condition["message"])
-    synced = outcome.condition("Synced")
-    if own is None or latest is None or not isinstance(wanted, Desired):
-        if own is None and synced is not None and synced["status"] == "False":
-            yield _gate("Record", synced["reason"], synced["message"])
-        return
-    desired = release.desired_revision(own, wanted.hash_in(own))
-    if desired is None:
+    desired = None
+    if own is not None and isinstance(wanted, Desired):
+        desired = release.desired_revision(own, wanted.hash_in(own))
+    if own is None or desired is None:
+        synced = outcome.condition("Synced")
         if synced is not None and synced["status"] != "True":
             yield _gate("Record", synced["reason"], synced["message"])
         return

@@ -74,7 +74,8 @@ def facts(each: Json) -> Iterator[str]:
         same = f", the content of v{made['sameContentAs']} again" if made["sameContentAs"] else ""
         yield f"New version {name(made)}{same}"
     elif each["outcome"] not in ("Unchanged", "Faulty"):
-        yield "No new version: what it does stays the same"
+        early = any(gate["gate"] in ("Tenant", "Definition", "Record") for gate in each["held"])
+        yield "No version is made yet" if early else "No new version: what it does stays the same"
 
 
 def compared(found: Json) -> str:

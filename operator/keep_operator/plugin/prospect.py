@@ -147,6 +147,8 @@ class Surroundings:
             verb = "apply" if LAST_APPLIED in _annotations(seen.workflow) else "replace"
         if verb == "replace" and seen is not None:
             sent = _laid_over(seen.workflow, sent)
+            # Without it the server takes the object whatever has become of it since.
+            sent["metadata"].pop("resourceVersion", None)
         try:
             return self.kubectl.within(namespace).would(verb, sent)
         except ends.Failure as failure:
@@ -163,6 +165,8 @@ class Surroundings:
         raw = _completed(stored, namespace, seen, self.now)
         obj = objects.parse(kinds.WORKFLOWS.kind, raw, workflow_shape)
         live = None if seen is None else _spec(seen)
+        if obj.deleting:
+            warnings.append("It is being deleted: what is applied to it now comes to nothing")
         name, sight = self._tenant(obj, namespace, warnings)
         observed = Observed(
             object=obj,
@@ -280,7 +284,12 @@ class Surroundings:
             return None, None
         ref = None if obj.spec.tenant_ref is None else obj.spec.tenant_ref.name
         name, found = self._found_tenant(ref)
+        planned = self._planned("Tenant", "", name)
         if found is None:
+            if planned is not None:
+                warnings.append(
+                    f'Tenant "{name}" is not there yet, but in {planned.source}: what it asks for is not planned by'
+                )
             return name, None
         if isinstance(found, ends.Failure):
             warnings.append(
@@ -293,7 +302,7 @@ class Surroundings:
             warnings.append(
                 f'spec.tenantRef is unset: Tenant "{name}" is taken for the default one (--default-tenant says which)'
             )
-        if self._planned("Tenant", "", name) is not None:
+        if planned is not None:
             warnings.append(f'Tenant "{name}" is in these files too: this plan goes by the one in the cluster')
         return name, sights.of_tenant(found, namespace, self._labels(found, namespace, warnings), self.default_tenant)
 

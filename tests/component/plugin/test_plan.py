@@ -431,3 +431,28 @@ def test_the_plan_as_data_is_as_the_guide_has_it(settled: Terminal, tmp_path: Pa
         assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(found)
     ways = next(line for line in each.splitlines() if line.startswith("| `release`"))
     assert set(re.findall(r"`(\w+)`", ways.split("|")[2])) - {"words"} == set(told["workflows"][0]["release"])
+
+
+def test_a_name_that_another_workflow_has_is_told(settled: Terminal, tmp_path: Path) -> None:
+    """Two objects cannot have one record: the plan says whose it is."""
+    found = planned(settled, write(tmp_path, manifest(40, "second", externalName="high-cpu")))
+    assert (found["outcome"], gates(found), found["held"][0]["reason"]) == ("Held", ["Record"], "ExternalNameConflict")
+    assert (
+        "No version is made yet"
+        in settled.keep("plan", "-f", write(tmp_path, manifest(40, "second", externalName="high-cpu"))).stdout
+    )
+
+
+def test_what_waits_for_its_tenant_is_held(settled: Terminal, tmp_path: Path) -> None:
+    """A team's first merge brings Tenant and Workflows together: the plan says that the one waits for the other."""
+    team = {**tenant(), "metadata": {"name": "team"}}
+    del team["status"]
+    found = planned(settled, write(tmp_path, team, manifest(40, "new", tenantRef={"name": "team"})))
+    assert (found["outcome"], gates(found), found["revision"]) == ("Held", ["Tenant"], None)
+    assert any('Tenant "team" is not there yet, but in' in each for each in found["warnings"])
+
+
+def test_what_is_suspended_is_not_written(settled: Terminal, tmp_path: Path) -> None:
+    """Suspending and changing at once makes no version before the suspension ends."""
+    found = planned(settled, write(tmp_path, manifest(40, suspend=True)))
+    assert (found["outcome"], gates(found), found["revision"]) == ("Held", ["Record"], None)
