@@ -1,5 +1,6 @@
 """Objects in files, as kubectl would take them: of folders, lists and several documents, each with where it stands."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,6 +8,8 @@ from typing import Any, Final
 from keep_operator.domain.grammar import dialect
 from keep_operator.plugin.kubectl import Json
 
+# Of an object, of its kind, and of the API that it belongs to. Others would reach terminals and pull requests as they are.
+_NAME: Final = re.compile(r"[-._:/0-9A-Za-z]{0,253}")
 # What Keep's own workflow files have at their top.
 _KEEPS: Final = ("workflow", "workflows", "alert", "alerts", "id", "triggers", "steps", "actions")
 
@@ -98,4 +101,7 @@ def _fault(value: Any) -> str | None:
         return f"{value['kind']}: metadata.name is missing"
     if not isinstance(metadata.get("namespace", ""), str):
         return f"{value['kind']} {metadata['name']}: metadata.namespace is no text"
+    names = (value["apiVersion"], value["kind"], metadata["name"], metadata.get("namespace", ""))
+    if not all(_NAME.fullmatch(each) for each in names):
+        return "is no Kubernetes object: its kind, name or namespace has characters that none has"
     return None

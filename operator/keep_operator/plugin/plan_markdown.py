@@ -90,6 +90,7 @@ def _place(each: Json) -> str:
 
 
 def _html(each: Json) -> str:
+    """The head of what is folded; names of objects hold no markup, see `manifests`."""
     return f"<code>{each['namespace']}/{each['name']}</code> {plan_words.headline(each)}"
 
 

@@ -373,6 +373,8 @@ def test_files_that_nobody_could_apply_are_told(settled: Terminal, tmp_path: Pat
     assert (keeps.exit_code, "kubectl keep import FILE | kubectl keep plan -f -" in keeps.stdout) == (1, True)
     broken = settled.keep("plan", "-f", "-", given="kind: [")
     assert (broken.exit_code, "standard input: line" in broken.stdout) == (1, True)
+    strange = settled.keep("plan", "-f", write(tmp_path, manifest(40, "<img src=x>")))
+    assert (strange.exit_code, "has characters that none has" in strange.stdout) == (1, True)
     argo = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "build"}, "spec": {}}
     nothing = settled.keep("plan", "-f", write(tmp_path, argo))
     assert nothing.stdout == "Not planned: Workflow build\nThere is no Workflow in these files.\n"
