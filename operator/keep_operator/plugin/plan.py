@@ -1,6 +1,7 @@
 """`plan`: what would become of the Workflows in files, before they are applied; for people, machines, and pull requests."""
 
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
@@ -98,9 +99,10 @@ def _planned(paths: tuple[str, ...], reach: Reach, default_tenant: str, *, recur
         else:
             planned.append(each)
         seen.add(key)
-    around = prospect.Surroundings(kubectl, here, reach, default_tenant, found, now)
+    with closing(prospect.Surroundings(kubectl, here, reach, default_tenant, found, now)) as around:
+        prospects = around.prospects([*planned, *around.concerned()]) if found else []
     workflows = []
-    for about in around.prospects([*planned, *around.concerned()]) if found else ():
+    for about in prospects:
         manifest = about.manifest
         outcome = rehearsal.rehearse(about.seen, about.contents, now)
         told = forecast.told(outcome, about.live, about.contents, manifest.line, about.changed)

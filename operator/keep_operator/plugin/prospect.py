@@ -12,6 +12,7 @@ What the user may not read is assumed to stand in nobody's way, and named in ``w
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -84,6 +85,11 @@ class Surroundings:
     manifests: Sequence[Manifest]
     now: datetime
     _known: dict[Any, Any] = field(default_factory=dict)
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def close(self) -> None:
+        """Nothing more will be asked."""
+        self._open.close()
 
     def prospects(self, planned: Sequence[Manifest]) -> list[Prospect]:
         """One for each Workflow, in their order."""
@@ -243,8 +249,17 @@ class Surroundings:
             return ()
         from keep_operator.plugin import read_api  # noqa: PLC0415 - seldom needed, and it takes a moment to load
 
+        def opened() -> read_api.ReadApi | ends.Failure:
+            try:
+                return self._open.enter_context(read_api.opened(self.kubectl, self.reach))
+            except ends.Failure as failure:
+                return failure
+
+        api = self._recall(("read API",), opened)
         try:
-            return read_api.archived(self.kubectl, there, self.reach)
+            if isinstance(api, ends.Failure):
+                raise api
+            return read_api.archived(api, there)
         except ends.Failure as failure:
             warnings.append(
                 f"{left} archived version(s) are not known here, so whether this content was denied or rejected before "

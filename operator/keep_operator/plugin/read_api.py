@@ -91,12 +91,11 @@ def version(kubectl: Kubectl, seen: View, reach: Reach, reference: str) -> Versi
     return _as_version(told)
 
 
-def archived(kubectl: Kubectl, seen: View, reach: Reach) -> tuple[Version, ...]:
+def archived(api: ReadApi, seen: View) -> tuple[Version, ...]:
     """The versions that have no object, without what they do."""
     known = {each.number for each in seen.versions}
-    with opened(kubectl, reach) as api:
-        every = api.items("revisions", namespace=seen.namespace, workflow=seen.name)
-        return tuple(_as_version(each) for each in every if each["number"] not in known)
+    every = api.items("revisions", namespace=seen.namespace, workflow=seen.name)
+    return tuple(_as_version(each) for each in every if each["number"] not in known)
 
 
 def _as_version(told: Json) -> Version:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,7 +105,8 @@ class _Watch:
         around = prospect.Surroundings(
             self._kubectl, seen.namespace, self._reach, self._default_tenant, [manifest], now
         )
-        about = around.of_view(manifest, seen)
+        with closing(around):
+            about = around.of_view(manifest, seen)
         outcome = rehearsal.rehearse(about.seen, about.contents, now)
         told = forecast.told(outcome, about.live, about.contents) | {"tenantRead": about.tenant_read}
         self._planned = (key, told)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from keep_operator.domain import revision
+
 from .conftest import HASHES, Json, Terminal, definition
+from .test_read_api import ARCHIVED, Console, console  # noqa: F401 -- a fixture
 
 pytestmark = pytest.mark.component
 
@@ -458,3 +461,21 @@ def test_what_is_suspended_is_not_written(settled: Terminal, tmp_path: Path) -> 
     """Suspending and changing at once makes no version before the suspension ends."""
     found = planned(settled, write(tmp_path, manifest(40, suspend=True)))
     assert (found["outcome"], gates(found), found["revision"]) == ("Held", ["Record"], None)
+
+
+def test_archived_versions_are_asked_of_the_read_api(
+    settled: Terminal,
+    console: Console,  # noqa: F811 -- the fixture
+    tmp_path: Path,
+) -> None:
+    """A content that was denied long ago is still denied; where nobody can be asked the plan says what it may miss."""
+    flow = settled.objects["workflows.keep-operator.dev/high-cpu"]
+    flow["status"] |= {"revisionCount": 4, "latestCreatedRevision": {"number": 4, "contentHash": HASHES[3]}}
+    denied = {**ARCHIVED, "number": 4, "contentHash": revision.content_hash(definition(40)), "denied": "DeniedByPeer"}
+    console.answer = lambda path: (200, json.dumps({"items": [denied], "after": None}))
+    api = ("--api-url", f"http://127.0.0.1:{console.port}", "--api-token", "x")
+    found = planned(settled, write(tmp_path, manifest(40)), *api)
+    assert (found["outcome"], gates(found), found["revision"]) == ("Held", ["Content"], None)
+    missed = planned(settled, write(tmp_path, manifest(50)), "--api-url", "http://127.0.0.1:1", "--api-token", "x")
+    assert (missed["outcome"], missed["revision"]["number"]) == ("Changes", 5)
+    assert missed["warnings"][0].startswith("1 archived version(s) are not known here")
