@@ -26,11 +26,10 @@ _LOST: Final = {
 }
 # Reasons that stand for a gate which people open.
 _GATES: Final = {"AwaitingApproval": "Approval", "ChecklistIncomplete": "Checklist", "AwaitingDeploy": "Deploy"}
-OVER: Final = ("Active", "Nothing")
+OVER: Final = ("Active",)
 LOST: Final = (*_LOST.values(), "Pinned")
 _WORDS: Final = {
     "Active": "is released",
-    "Nothing": "has no version yet",
     "Watched": "is released, and watched",
     "Unseen": "has not been looked at by the operator yet",
     "Waiting": "waits",
@@ -45,9 +44,10 @@ _WORDS: Final = {
     "DoesBadly": "does badly, and there is nothing to go back to",
     "Pinned": "is held by a pin",
 }
+PHASES: Final = tuple(_WORDS)
 _COLOURS: Final = {
     **dict.fromkeys(("Active", "Watched"), "green"),
-    **dict.fromkeys(("Waiting", "Canary", "Paused", "Unseen", "Nothing"), "yellow"),
+    **dict.fromkeys(("Waiting", "Canary", "Paused", "Unseen"), "yellow"),
     **dict.fromkeys(LOST, "red"),
 }
 _BAR: Final = 30
@@ -130,8 +130,6 @@ def _phase(seen: View, reason: str, watched: datetime | None, now: datetime) -> 
         return "Pinned"
     if seen.active_number is not None and seen.desired_number == seen.active_number:
         return "Watched" if watched is not None and now < watched else "Active"
-    if seen.desired_number is None and not seen.versions and seen.condition("Ready").get("status") == "True":
-        return "Nothing"
     return "Waiting"
 
 
@@ -220,7 +218,7 @@ def lines(state: State) -> Iterator[str]:
     version = f"v{told['desired']['number']}" if told["desired"] else "what the spec asks for"
     words = _WORDS[state.phase]
     subject = click.style(told["workflow"], bold=True) + f" in {told['namespace']}: "
-    if state.phase in ("Unseen", "Nothing"):
+    if state.phase == "Unseen":
         version = "it"
     yield subject + click.style(f"{version} {words}", fg=_COLOURS[state.phase])
     active = told["active"]

@@ -10,8 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+
+from keep_operator.plugin import release_view
 
 from .conftest import HASHES, Json, Terminal
 from .test_plan import META, tenant
@@ -272,3 +275,17 @@ def test_a_terminal_is_drawn_over_and_left_clean(waiting: Terminal) -> None:
     assert "\x1b[1A" in text  # up, to draw over what was there
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l") >= 0  # the cursor is there again
     assert re.search(r"9m[0-9]+s left", text)
+
+
+def test_every_phase_is_in_the_guide() -> None:
+    """Whoever reads a phase can look up what it means, and how watching ends with it."""
+    page = (Path(__file__).parents[3] / "docs" / "releasing.md").read_text(encoding="utf-8")
+    rows = [
+        line.split("|")
+        for line in page.partition("| Phase |")[2].partition("## ")[0].splitlines()
+        if line.startswith("| `")
+    ]
+    told = {name: row[3].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert set(told) == set(release_view.PHASES)
+    assert {name for name, end in told.items() if end == "1"} == set(release_view.LOST)
+    assert {name for name, end in told.items() if end == "0"} == set(release_view.OVER)

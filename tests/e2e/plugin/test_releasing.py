@@ -113,6 +113,10 @@ def test_a_release_is_followed_and_decided_on(kube: Kube, keep: Keep, namespace:
     flow = workflow("high-cpu", namespace, "team", does=_does(80))
     kube.create(flow)
     kube.await_condition(flow, "Deployed", ("True", "RevisionActive"))
+    # Nobody has applied it by kubectl, so the file is planned to take the place of the whole spec.
+    edited = workflow("high-cpu", namespace, "team", does=_does(70), release=release)
+    (planned,) = json.loads(keep("plan", "-f", "-", "-o", "json", stdin=as_yaml(edited)).out)["workflows"]
+    assert ([each["gate"] for each in planned["held"]], planned["warnings"]) == (["Approval", "Checklist"], [])
     kube.edit(flow, definition=_does(70), release=release)
     kube.await_condition(flow, "Deployed", ("Unknown", "AwaitingApproval"))
 
