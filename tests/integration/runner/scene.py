@@ -140,16 +140,16 @@ class Mortal:
         self.count = 0
 
     @asynccontextmanager
-    async def transaction(self, engine: Engine) -> AsyncIterator[Connection]:
-        """As `engine.transaction`."""
+    async def alone(self, engine: Engine) -> AsyncIterator[Connection]:
+        """As `engine.alone`."""
         self.count += 1
         self._left -= 1
         if self._left != 0:
-            async with database.transaction(engine) as conn:
+            async with database.alone(engine) as conn:
                 yield conn
             return
         if self._committed:
-            async with database.transaction(engine) as conn:
+            async with database.alone(engine) as conn:
                 yield conn
             raise Killed
         async with database.transaction(engine) as conn:
@@ -161,14 +161,13 @@ class Mortal:
 class _Dead:
     """A database module whose transactions are a mortal's."""
 
-    transaction: Any
-    look: Any = database.look
+    alone: Any
 
 
 async def until_killed(engine: Engine, run: Run, at: int, *, committed: bool, worker: str = "w") -> bool:
     """Carry the run out until the worker dies at its n-th transaction; False: it did not come to that."""
     mortal = Mortal(at, committed=committed)
-    with mock.patch.object(execution, "database", _Dead(mortal.transaction)):
+    with mock.patch.object(execution, "database", _Dead(mortal.alone)):
         try:
             await executed(engine, run, worker)
         except Killed:
