@@ -28,6 +28,8 @@ from keep_operator.store.connection import Connection, Prepared, Row
 # What jobs are called in the queue.
 TASK: Final = "keep_operator.run"
 QUEUE: Final = "runs"
+# Part of the statement that ends a run: the job that has brought it to this worker goes at the same moment.
+JOB_GONE: Final = "DELETE FROM keep_operator.procrastinate_jobs job USING held WHERE job.id = %(job)s"
 # A tenant's next run is less urgent with each that it has waiting; more than these make no difference.
 BACKLOG: Final = 1_000
 # Rows that one statement removes at most, so that none holds locks for long (A-RET-6).
