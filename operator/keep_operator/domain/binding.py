@@ -18,6 +18,7 @@ from uuid import UUID
 from keep_operator.domain import canary, inputs
 from keep_operator.domain.events import cel
 from keep_operator.domain.events.cel import EvaluationFailed, Scene
+from keep_operator.domain.events.matching import ADDED
 from keep_operator.domain.execution import MAX_ATTEMPTS, TIMEOUT_S, Mode, Selection, Trigger
 from keep_operator.domain.history import SHORT_HASH, Reference, Refusal
 from keep_operator.domain.inputs import InvalidInputs
@@ -141,13 +142,17 @@ class Bound:
 def key_of(asked: Asked, sticky_key: str | None) -> str:
     """What a run is told apart by: equal keys get the same revision while a canary is under way (A-CAN-1, A-CAN-2).
 
-    A key of the spec that cannot be evaluated for this run gives way to what there is without one.
+    Each tick is a key of its own. A key of the spec that cannot be evaluated for this run gives way to what there is without
+    one. Of an event it sees what was posted, and nothing that a trigger adds: which triggers are asked is decided by it.
     """
+    if asked.tick is not None:
+        return f"tick {asked.tick.timestamp():.0f}"
     if sticky_key is not None:
+        posted = {key: value for key, value in (asked.event or {}).items() if key not in ADDED}
         scene = Scene(
             {
                 "inputs": dict(asked.inputs),
-                "event": dict(asked.event or {}),
+                "event": posted,
                 "trigger": asked.trigger,
                 "fingerprint": asked.fingerprint or "",
             }
@@ -156,8 +161,6 @@ def key_of(asked: Asked, sticky_key: str | None) -> str:
             return f"key {_compiled(sticky_key).brings(scene)}"
         except EvaluationFailed:
             pass
-    if asked.tick is not None:
-        return f"tick {asked.tick.timestamp():.0f}"
     return asked.fingerprint or asked.idempotency_key
 
 
@@ -166,12 +169,11 @@ def _compiled(text: str) -> cel.Expression:
     return cel.compiled(text)
 
 
-def is_tried(asked: Asked, seen: Seen) -> bool:
+def is_tried(asked: Asked, workflow_id: UUID, tried: Tried | None) -> bool:
     """Whether the run is one of those that the canary's candidate gets."""
-    if seen.tried is None or asked.reference is not None or asked.retry_of is not None:
+    if tried is None or asked.reference is not None or asked.retry_of is not None:
         return False
-    key = key_of(asked, seen.tried.sticky_key)
-    return canary.chooses(key, seen.workflow_id, seen.tried.content_hash, seen.tried.weight)
+    return canary.chooses(key_of(asked, tried.sticky_key), workflow_id, tried.content_hash, tried.weight)
 
 
 def bind(asked: Asked, seen: Seen | None) -> Bound | Refusal:

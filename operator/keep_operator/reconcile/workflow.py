@@ -1,24 +1,25 @@
 """Workflows: from the object to its row, its revisions, and what is active of them."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder, Subject
-from keep_operator.domain import image, mirror, release, rollback_to, sights, workflow
+from keep_operator.domain import image, mirror, planning, release, rollback_to, sights, workflow
 from keep_operator.domain import tenancy as rules
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.effects import Take
-from keep_operator.domain.history import Lineage
+from keep_operator.domain.history import Cause, Lineage
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import OwnerReferences
-from keep_operator.domain.workflow import Action, Observed
+from keep_operator.domain.workflow import Action, Observed, RolledBack
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import carry_out
@@ -35,6 +36,8 @@ from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.store import decisions, releases, revisions, runs, workflows
 from keep_operator.store.connection import Connection
+
+log = logging.getLogger(__name__)
 
 
 class Workflows:
@@ -60,6 +63,7 @@ class Workflows:
         owner_references: OwnerReferences = "ExceptArgoCD",
         namespace_labels: Labels,
         namespaces: Sequence[str] = (),
+        rolled_back: Callable[[Cause], None] = lambda cause: None,
     ) -> None:
         self._world = world
         self._cluster = cluster
@@ -70,6 +74,7 @@ class Workflows:
         self._resync = resync
         self._owner_references = owner_references
         self._namespace_labels = namespace_labels
+        self._rolled_back = rolled_back
         traits = Traits(
             resource=WORKFLOWS,
             reader=reader,
@@ -167,6 +172,8 @@ class Workflows:
                 async with self._database.transaction() as conn:
                     for action in step:
                         await self._write(conn, action)
+                if (back := workflow.rolled_back(step)) is not None:
+                    await self._tell_rollback(back)
 
     def resync(self, obj: Object[WorkflowSpec]) -> timedelta:
         """The operator's period."""
@@ -182,6 +189,17 @@ class Workflows:
         if verdict.truth is Truth.FALSE:
             about = Subject(WORKFLOWS, key.namespace, key.name, handled.uid)
             await self._recorder.record(about, "Warning", verdict.outcome, verdict.message)
+
+    async def _tell_rollback(self, back: RolledBack) -> None:
+        """Count it and log it; the Event is that of the status, but where what was taken back is not what is desired."""
+        self._rolled_back(back.cause)
+        owner = workflows.owner_of(back.lineage)
+        key = Key(WORKFLOWS.kind, owner.namespace, owner.name)
+        told = {"kind": key.kind, "object": key.path, "version": str(back.lineage.get(back.number))}
+        log.warning("a revision was taken back: %s", back.why, extra={**told, "reason": planning.TAKEN_BACK})
+        if not back.shown:
+            about = Subject(WORKFLOWS, owner.namespace, owner.name, owner.uid)
+            await self._recorder.record(about, "Warning", planning.TAKEN_BACK, back.why)
 
     async def _write(self, conn: Connection, action: Any) -> None:
         match action:

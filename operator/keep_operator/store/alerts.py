@@ -2,7 +2,7 @@
 
 ::
 
-    listening ──▶ which workflows of the tenant are to be asked, with the revision that is active
+    listening ──▶ which workflows of the tenant are to be asked, with the revision that is active, and the one that is tried
     known     ──▶ what earlier events of these alerts left
     take      ──▶ the alert's row is locked, compared, written; its runs are asked for in the same transaction
 
@@ -19,6 +19,7 @@ from uuid import UUID
 
 from keep_operator.domain import alerting, conditions
 from keep_operator.domain.alerting import Maker
+from keep_operator.domain.binding import Tried
 from keep_operator.domain.events import alert as rules
 from keep_operator.domain.events import causes
 from keep_operator.domain.events.alert import Alert, Previous
@@ -32,8 +33,11 @@ _RENEWED_BELOW: Final = 0.9
 
 _LISTENING: Final = Prepared(
     """
-    SELECT w.id, w.active_revision AS revision, w.owner_namespace AS namespace, w.owner_name AS name, w.external_name
+    SELECT w.id, w.active_revision AS revision, w.owner_namespace AS namespace, w.owner_name AS name, w.external_name,
+        k.candidate, k.weight, k.sticky_key, r.content_hash AS candidate_hash
     FROM keep_operator.workflow w
+    LEFT JOIN keep_operator.canary k ON k.workflow_id = w.id
+    LEFT JOIN keep_operator.workflow_revision r ON r.workflow_id = k.workflow_id AND r.number = k.candidate
     WHERE w.living_tenant_id = %(tenant)s AND w.active_revision IS NOT NULL AND NOT w.suspended ORDER BY w.id
     """,
     {},
@@ -123,12 +127,16 @@ _EXPIRE: Final = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A workflow that events may start, and the revision that is active."""
+    """A workflow that events may start, and the revision whose triggers say so.
+
+    That is the active one; while a canary is under way ``tried`` tells of the other, which is asked about its share.
+    """
 
     id: UUID
     revision: int
     namespace: str
     name: str
+    tried: Tried | None = None
 
     def __str__(self) -> str:
         return f"Workflow {self.namespace}/{self.name} v{self.revision}"
@@ -137,7 +145,13 @@ class Listener:
 async def listening(conn: Connection, tenant_id: str) -> list[Listener]:
     """The tenant's workflows that are neither suspended nor without an active revision."""
     return [
-        Listener(row.id, row.revision, row.namespace or "", row.name or row.external_name)
+        Listener(
+            row.id,
+            row.revision,
+            row.namespace or "",
+            row.name or row.external_name,
+            None if row.candidate is None else Tried(row.candidate, row.candidate_hash, row.weight, row.sticky_key),
+        )
         for row in await conn.execute(_LISTENING, {"tenant": tenant_id})
     ]
 

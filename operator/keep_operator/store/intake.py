@@ -11,11 +11,12 @@ are not started by it again.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from keep_operator.domain import binding
 from keep_operator.domain.binding import Asked
 from keep_operator.domain.events import causes, matching
 from keep_operator.domain.events.alert import Alert, Previous
@@ -38,16 +39,36 @@ COMPILED_AT_MOST: Final = 4_000
 Event = Alert | Incident
 
 
+_NONE: Final = Triggers()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A workflow that events may start, with the triggers of what is active, and of what is tried beside it."""
+
+    listener: Listener
+    stable: Triggers
+    candidate: Triggers
+
+    def takes(self, event: Asked) -> tuple[Listener, Triggers]:
+        """Which of the two is asked about an event: the one that the run would be of, as `runs.request` decides it."""
+        listener = self.listener
+        if listener.tried is None or not binding.is_tried(event, listener.id, listener.tried):
+            return listener, self.stable
+        return replace(listener, revision=listener.tried.number), self.candidate
+
+
 class Switchboard:
     """The triggers of revisions, compiled once for each: a revision never changes. One for each process."""
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[UUID, int], Triggers] = {}
 
-    async def triggers(self, conn: Connection, tenant_id: str) -> list[tuple[Listener, Triggers]]:
+    async def triggers(self, conn: Connection, tenant_id: str) -> list[Line]:
         """The workflows of a tenant that events can start, each with its triggers."""
         listeners = await alerts.listening(conn, tenant_id)
         wanted = [(each.id, each.revision) for each in listeners]
+        wanted += [(each.id, each.tried.number) for each in listeners if each.tried is not None]
         ready = {key: known for key in wanted if (known := self._compiled.get(key)) is not None}
         if missing := [key for key in wanted if key not in ready]:
             found = await alerts.definitions(conn, missing)
@@ -56,8 +77,14 @@ class Switchboard:
             self._compiled |= made
             while len(self._compiled) > COMPILED_AT_MOST:
                 self._compiled.pop(next(iter(self._compiled)))
-        asked = ((each, ready.get((each.id, each.revision))) for each in listeners)
-        return [(each, triggers) for each, triggers in asked if triggers is not None and triggers.any]
+        lines = (_line(each, ready) for each in listeners)
+        return [each for each in lines if each.stable.any or each.candidate.any]
+
+
+def _line(listener: Listener, ready: Mapping[tuple[UUID, int], Triggers]) -> Line:
+    tried = listener.tried
+    candidate = _NONE if tried is None else ready.get((listener.id, tried.number), _NONE)
+    return Line(listener, ready.get((listener.id, listener.revision), _NONE), candidate)
 
 
 def _compiled(definitions: Mapping[tuple[UUID, int], Mapping[str, Any]]) -> dict[tuple[UUID, int], Triggers]:
@@ -122,25 +149,29 @@ class _Judged:
 
     alert: Alert
     previous: Previous | None
-    matches: tuple[tuple[Listener, Mapping[str, Any]], ...] = field(default=())
+    matches: tuple[tuple[Listener, Asked], ...] = field(default=())
     failed: tuple[tuple[Listener, str], ...] = field(default=())
     held: tuple[Listener, ...] = field(default=())
 
 
-def _judge(event: Alert, previous: Previous | None, listening: Sequence[tuple[Listener, Triggers]]) -> _Judged:
+def _judge(event: Alert, previous: Previous | None, listening: Sequence[Line], by: str) -> _Judged:
     """Ask every workflow; CPU only, for a thread."""
     whole = event.after(previous)
     if matching.is_duplicate(event, previous):
         return _Judged(whole, previous)
     seen = Seen.of(whole, previous)
+    request = Asked(
+        trigger="Alert", idempotency_key="", requested_by=by, event=seen.fields, fingerprint=event.fingerprint
+    )
     matches, failed, held = [], [], []
-    for listener, triggers in listening:
+    for line in listening:
+        listener, triggers = line.takes(request)
         answer = triggers.on_alert(whole, previous, seen)
         failed += [(listener, each.message) for each in answer.failures]
         if answer.match is not None and not causes.goes_on(event.chain, str(listener.id)):
             held.append(listener)
         elif answer.match is not None:
-            matches.append((listener, answer.match.event))
+            matches.append((listener, replace(request, idempotency_key=f"alert/{uuid4()}", event=answer.match.event)))
     return _Judged(whole, previous, tuple(matches), tuple(failed), tuple(held))
 
 
@@ -149,35 +180,20 @@ async def _take_alert(
     source: Source,
     event: Alert,
     expected: Previous | None,
-    listening: Sequence[tuple[Listener, Triggers]],
+    listening: Sequence[Line],
 ) -> Taken:
     """Judge by what was known, and again under the lock if that has changed. Raises Conflict."""
-    judged = await asyncio.to_thread(_judge, event, expected, listening)
+    judged = await asyncio.to_thread(_judge, event, expected, listening, source.name)
     now = means.clock()
     async with database.transaction(means.engine) as conn:
         previous = await alerts.locked(conn, source.tenant_id, event.fingerprint, now)
         if previous != expected:
-            judged = await asyncio.to_thread(_judge, event, previous, listening)
+            judged = await asyncio.to_thread(_judge, event, previous, listening, source.name)
         if matching.is_duplicate(event, previous):
             await alerts.renew(conn, source.tenant_id, event.fingerprint, now, means.kept_for)
             return Taken(event, duplicate=True)
         await alerts.put(conn, source.tenant_id, judged.alert, now, means.kept_for)
-        started, refused = await _start(
-            conn,
-            [
-                (
-                    listener,
-                    Asked(
-                        trigger="Alert",
-                        idempotency_key=f"alert/{uuid4()}",
-                        requested_by=source.name,
-                        event=fields,
-                        fingerprint=event.fingerprint,
-                    ),
-                )
-                for listener, fields in judged.matches
-            ],
-        )
+        started, refused = await _start(conn, judged.matches)
     return Taken(
         event,
         previous is None,
@@ -188,28 +204,19 @@ async def _take_alert(
     )
 
 
-async def _take_incident(
-    means: Intake, source: Source, event: Incident, listening: Sequence[tuple[Listener, Triggers]]
-) -> Taken:
+async def _take_incident(means: Intake, source: Source, event: Incident, listening: Sequence[Line]) -> Taken:
     """The same; there is no row for an incident, so the runs themselves tell whether it was taken before. Raises Conflict."""
-    matches = [(each, found.event) for each, triggers in listening if (found := triggers.on_incident(event).match)]
+    request = Asked(
+        trigger="Incident",
+        idempotency_key=f"incident/{event.id}/{event.digest}",
+        requested_by=source.name,
+        event=event.fields,
+        fingerprint=event.id,
+    )
+    takes = await asyncio.to_thread(lambda: [each.takes(request) for each in listening])
+    matches = [(listener, request) for listener, triggers in takes if triggers.on_incident(event).match is not None]
     async with database.transaction(means.engine) as conn:
-        started, refused = await _start(
-            conn,
-            [
-                (
-                    listener,
-                    Asked(
-                        trigger="Incident",
-                        idempotency_key=f"incident/{event.id}/{event.digest}",
-                        requested_by=source.name,
-                        event=fields,
-                        fingerprint=event.id,
-                    ),
-                )
-                for listener, fields in matches
-            ],
-        )
+        started, refused = await _start(conn, matches)
     repeated = bool(started) and not any(created for *_, created in started)
     return Taken(event, not repeated, repeated, tuple(pair[:2] for pair in started), tuple(refused))
 
@@ -225,6 +232,6 @@ async def _start(
             refused.append((listener, got))
             continue
         if got.created and got.run.revision != listener.revision:
-            raise Conflict("SyncFailed", f"{listener} is not active any more")
+            raise Conflict("SyncFailed", f"{listener} does not take this event any more")
         started.append((listener, got.run, got.created))
     return started, refused

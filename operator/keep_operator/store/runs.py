@@ -10,7 +10,7 @@ the run's id and nothing else; when it is taken up, that row says what to load.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -28,6 +28,8 @@ from keep_operator.store.connection import Connection, Prepared, Row
 # What jobs are called in the queue.
 TASK: Final = "keep_operator.run"
 QUEUE: Final = "runs"
+# Part of the statement that ends a run: the job that has brought it to this worker goes at the same moment.
+JOB_GONE: Final = "DELETE FROM keep_operator.procrastinate_jobs job USING held WHERE job.id = %(job)s"
 # A tenant's next run is less urgent with each that it has waiting; more than these make no difference.
 BACKLOG: Final = 1_000
 # Rows that one statement removes at most, so that none holds locks for long (A-RET-6).
@@ -226,7 +228,7 @@ async def request(conn: Connection, workflow_id: UUID, asked: Asked) -> Requeste
             return Requested(run_of(row), created=True)
         before = await _asked_before(conn, workflow_id, asked)
     if before is None:
-        raise Conflict(failures.SYNC_FAILED, "the workflow has changed while a run of it was asked for; ask again")
+        raise _changed()
     return Requested(before, created=False)
 
 
@@ -331,11 +333,16 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
     }
     row = (await conn.execute(_LOOK, wanted)).one_or_none()
     seen = None if row is None else _seen(row)
-    if seen is not None and seen.tried is not None and await asyncio.to_thread(binding.is_tried, asked, seen):
-        assert seen.tried is not None
-        row = (await conn.execute(_LOOK, {**wanted, "number": seen.tried.number})).one_or_none()
-        seen = None if row is None else _seen(row)
+    tried = None if seen is None else seen.tried
+    if tried is not None and await asyncio.to_thread(binding.is_tried, asked, workflow_id, tried):
+        row = (await conn.execute(_LOOK, {**wanted, "number": tried.number})).one_or_none()
+        # Where that canary is over by now, the statement that makes the run finds none.
+        seen = None if row is None else replace(_seen(row), tried=tried)
     return binding.bind(asked, seen), seen
+
+
+def _changed() -> Conflict:
+    return Conflict(failures.SYNC_FAILED, "the workflow has changed while a run of it was asked for; ask again")
 
 
 def _seen(row: Row) -> Seen:

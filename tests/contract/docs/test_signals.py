@@ -54,6 +54,7 @@ def test_metrics_have_the_labels_that_are_told() -> None:
         metrics.queue_wait_seconds,
         metrics.api_requests,
         metrics.events_dropped,
+        metrics.rollbacks,
         measures.start_seconds,
         measures.step_seconds,
         measures.steps_lost,

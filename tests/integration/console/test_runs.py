@@ -15,6 +15,7 @@ from integration.store.lineages import done, looked
 from keep_operator.domain.execution import Step, StepState
 from keep_operator.domain.history import Lineage
 from keep_operator.store import executions, revisions, workflows
+from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
 
@@ -190,14 +191,14 @@ async def test_a_run_is_shown_with_its_steps_and_log(console: Console, lineage: 
     claim = await done(console.engine, lambda conn: executions.claim(conn, UUID(run["id"]), "worker-1"))
     assert claim is not None
     step = Step(0, -1, 1, claim.run.attempt, "tell", "action", "console", StepState.RUNNING, "None", lineages.EARLIER)
-    await done(console.engine, lambda conn: executions.begin(conn, claim.run, step))
+    await done(console.engine, lambda conn: executions.write(conn, claim.run, Progress((step,))))
     ended = Step(
         0, -1, 1, claim.run.attempt, "tell", "action", "console", StepState.SUCCEEDED, "None", lineages.EARLIER,
         result={"a": [1.5, None]}, facts={"hidden": "canary"},
     )  # fmt: skip
-    await done(console.engine, lambda conn: executions.finish(conn, claim.run, ended))
+    await done(console.engine, lambda conn: executions.write(conn, claim.run, Progress((ended,))))
     lines = [{"at": "2026-06-01T00:00:00Z", "position": 0, "level": "INFO", "message": f"line {n}"} for n in range(5)]
-    await done(console.engine, lambda conn: executions.log(conn, claim.run, lines))
+    await done(console.engine, lambda conn: executions.write(conn, claim.run, Progress(lines=lines)))
     told = (await console.ask(f"/runs/{run['id']}", params={"limit": "3"})).body
     assert (told["namespace"], told["workflow"], told["inputs"], told["state"]) == (
         "monitoring", "high-cpu", {"who": "me"}, "Running"

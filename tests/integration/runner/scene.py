@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -142,17 +142,26 @@ class Mortal:
         self._committed = committed
         self.count = 0
 
-    @asynccontextmanager
-    async def transaction(self, engine: Engine) -> AsyncIterator[Connection]:
+    def alone(self, engine: Engine) -> AbstractAsyncContextManager[Connection]:
+        """As `engine.alone`."""
+        return self._living(engine, database.alone)
+
+    def transaction(self, engine: Engine) -> AbstractAsyncContextManager[Connection]:
         """As `engine.transaction`."""
+        return self._living(engine, database.transaction)
+
+    @asynccontextmanager
+    async def _living(
+        self, engine: Engine, how: Callable[[Engine], AbstractAsyncContextManager[Connection]]
+    ) -> AsyncIterator[Connection]:
         self.count += 1
         self._left -= 1
         if self._left != 0:
-            async with database.transaction(engine) as conn:
+            async with how(engine) as conn:
                 yield conn
             return
         if self._committed:
-            async with database.transaction(engine) as conn:
+            async with how(engine) as conn:
                 yield conn
             raise Killed
         async with database.transaction(engine) as conn:
@@ -164,6 +173,7 @@ class Mortal:
 class _Dead:
     """A database module whose transactions are a mortal's."""
 
+    alone: Any
     transaction: Any
     look: Any = database.look
 
@@ -173,7 +183,7 @@ async def until_killed(
 ) -> bool:
     """Carry the run out until the worker dies at its n-th transaction in this module; False: it did not come to that."""
     mortal = Mortal(at, committed=committed)
-    with mock.patch.object(inside, "database", _Dead(mortal.transaction)):
+    with mock.patch.object(inside, "database", _Dead(mortal.alone, mortal.transaction)):
         try:
             await executed(engine, run, worker)
         except Killed:
