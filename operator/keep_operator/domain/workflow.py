@@ -637,6 +637,12 @@ def declaring(row: Lineage, declared: Declared) -> Lineage:
     )
 
 
+def settled(row: Lineage, spec: WorkflowSpec, wanted: Wanted | None) -> Lineage:
+    """The row as it is once it says what the spec says, for those who know the spec and not the row."""
+    written = declaring(row, _declared(spec, row.external_name, wanted, row))
+    return replace(written, checksum=history.checksum(written))
+
+
 def _said(own: Lineage) -> Declared:
     return Declared(own.external_name, own.deletion_policy, own.suspended, own.settings)
 
