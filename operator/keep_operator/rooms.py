@@ -20,6 +20,7 @@ from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import Decisions
 from keep_operator.reconcile.definitions import Definitions
+from keep_operator.reconcile.proof import Witness
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.run import Runs
 from keep_operator.reconcile.run_news import RunNews
@@ -137,6 +138,7 @@ def build(  # one argument for each thing that has a life of its own
                 cluster=cluster,
                 database=database,
                 workflows=workflows,
+                witness=Witness(cluster, _now),
                 unverified=settings.decisions_unverified,
                 owner_references=settings.owner_references,
             ),

@@ -222,7 +222,10 @@ def _desired(
 
 
 def _tried(lineage: Lineage, revision: Revision, gates_: Gates, scene: Scene) -> Canary | None:
-    """The canary of a revision, be it one that begins now; None: it takes all runs at once (A-CAN-6)."""
+    """The canary of a revision, be it one that begins now; None: it takes all runs at once (A-CAN-6).
+
+    A content that is active has nothing to prove against itself.
+    """
     active = lineage.active
     if not gates_.steps or active is None or revision.content_hash == active.content_hash:
         return None

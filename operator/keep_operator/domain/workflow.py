@@ -463,6 +463,8 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         back = own.get(taken.number)
         assert back is not None
         made.append(effects.Reject(taken.number, release.ANALYSIS_FAILED))
+        if choice.ends_hold:
+            made.append(effects.EndHold(own))
         if back.content_hash == (own.latest.content_hash if own.latest else None):
             made.append(
                 effects.SetHold(Hold(back.content_hash, taken.target, FIELD_MANAGER, why[:_WHY], now, automatic=True))
@@ -471,16 +473,14 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         why = own.hold.reason
     if choice.number is not None and choice.number != own.active_number:
         made.append(effects.Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
-        if asked_of.guard is not None and choice.cause.releases:
-            made.append(effects.Watch(now + asked_of.guard.window))
-    elif waits_for_runs(own, asked_of, choice) and (own.watched_until is None or own.watched_until < now + WATCHED / 2):
-        made.append(effects.Watch(now + WATCHED))
-    if choice.ends_hold:
+    if choice.ends_hold and taken is None:
         made.append(effects.EndHold(own))
     if own.canary is not None and choice.canary is None:
         made.append(effects.EndCanary(own, _outcome(own, choice)))
     elif choice.canary is not None and choice.canary != own.canary:
         made.append(effects.SetCanary(own, choice.canary))
+    if (until := _to_watch(own, asked_of, choice, now)) is not None:
+        made.append(effects.Watch(until))
     return [*effects.of(own, made, FIELD_MANAGER, why)]
 
 
@@ -511,6 +511,22 @@ def rolled_back(actions: Collection[Any]) -> RolledBack | None:
             cause = Cause.AUTO_ROLLBACK if effect.number == lineage.active_number else Cause.CANARY
             return RolledBack(lineage, effect.number, cause, why, shown)
     return None
+
+
+def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> datetime | None:
+    """Until when runs shall tell of their end from now on, whoever has made active what is watched; None: as it is."""
+    guard, last, known = asked_of.guard, own.deployed, own.watched_until
+    if waits_for_runs(own, asked_of, choice) and (known is None or known < now + WATCHED / 2):
+        return now + WATCHED
+    if guard is None:
+        return None
+    if choice.number is not None and choice.number != own.active_number:
+        # The deployment is later than the look, by less than that.
+        return now + guard.window + LOOK_AGAIN if choice.cause.releases else None
+    if last is None or not last.cause.releases or now >= last.at + guard.window:
+        return None
+    until = last.at + guard.window
+    return until if known is None or known < until else None
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:

@@ -2,21 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder, Subject
-from keep_operator.domain import image, mirror, planning, release, rollback_to, workflow
+from keep_operator.domain import image, mirror, planning, release, rollback_to, sights, workflow
 from keep_operator.domain import tenancy as rules
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.effects import Take
-from keep_operator.domain.gates import TRUSTED
-from keep_operator.domain.history import Author, Cause, Lineage
+from keep_operator.domain.history import Cause, Lineage
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import OwnerReferences
@@ -32,18 +31,13 @@ from keep_operator.reconcile.tenancy import Labels
 from keep_operator.reconcile.world import World
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.kinds import FIELD_MANAGER, WORKFLOWS, Key
-from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, IMPORTANT, ROLLBACK_TO, Object
-from keep_operator.resources.provider import ProviderSpec
+from keep_operator.resources.objects import ROLLBACK_TO, Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.store import decisions, releases, revisions, runs, workflows
 from keep_operator.store.connection import Connection
 
 log = logging.getLogger(__name__)
-
-# What a revision's object takes, in characters.
-NOTE_LIMIT: Final = 1024
-NAME_LIMIT: Final = 253
 
 
 class Workflows:
@@ -129,8 +123,7 @@ class Workflows:
             return seen
         wanted = await self._definitions.wanted(obj, spec)
         name = reader.effective_name(spec, obj.key.name)
-        note = _cut(obj.annotations.get(CHANGE_NOTE), NOTE_LIMIT)
-        seen = replace(seen, wanted=wanted, important=_is_marked(obj))
+        seen = replace(seen, wanted=wanted, important=sights.is_marked(obj))
         async with self._database.look() as conn:
             own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
             if own is not None:
@@ -146,8 +139,8 @@ class Workflows:
             providers=self._providers(obj.key, tenant_name, wanted),
             images=self._shown(obj),
             new_id=None if own is not None else workflows.new_id(),
-            note=note,
-            author=_author(obj, () if sight.policy is None else sight.policy.trusted_authors),
+            note=sights.note(obj),
+            author=sights.author(obj, () if sight.policy is None else sight.policy.trusted_authors),
             source=dict(obj.source) or None,
             runs_told_at=self._runs_told_at.get(obj.uid),
         )
@@ -263,7 +256,7 @@ class Workflows:
         names = {use.name for use in wanted.uses} if isinstance(wanted, Desired) else set()
         self._world.uses(key, names)
         found = {name: self._world.provider(tenant_name, name) for name in names}
-        return {name: _sight(obj, name) for name, obj in found.items() if obj is not None}
+        return {name: sights.of_provider(obj, name) for name, obj in found.items() if obj is not None}
 
 
 async def _more(conn: Connection, seen: Observed, own: Lineage, spec: WorkflowSpec) -> Observed:
@@ -291,37 +284,8 @@ def _previous(own: Lineage, wanted: Wanted | None) -> int | None:
     return own.latest.number if release.desired_revision(own, wanted.hash_in(own)) is None else None
 
 
-def _is_marked(obj: Object[WorkflowSpec]) -> bool:
-    return obj.annotations.get(IMPORTANT) == "true"
-
-
 async def _asked(conn: Connection, own: Lineage, obj: Object[WorkflowSpec]) -> Asked | None:
     value = obj.annotations.get(ROLLBACK_TO)
     if not value or value == obj.status.get("lastHandledAction"):
         return None
     return Asked(value, await decisions.find(conn, own, rollback_to.request_id(value)))
-
-
-def _sight(obj: Object[ProviderSpec], name: str) -> ProviderSight:
-    """A Provider by the name that a definition uses; one that is about to get it does not serve under it yet."""
-    has_it = obj.status.get("externalName") == name
-    return ProviderSight(
-        type="" if isinstance(obj.spec, Invalid) else obj.spec.type,
-        ready=has_it and obj.ready,
-        serving=has_it and obj.status.get("providerId") is not None,
-    )
-
-
-def _author(obj: Object[WorkflowSpec], trusted: Collection[str]) -> Author | None:
-    """Who changed the definition, as far as the object tells: a claim, unless the tenant trusts who wrote it (A-AP-3)."""
-    claimed = _cut(obj.annotations.get(AUTHOR), NAME_LIMIT)
-    manager = _cut(obj.source.get("fieldManager"), NAME_LIMIT)
-    if claimed is not None:
-        return Author(claimed, TRUSTED if manager in trusted else "Annotation")
-    return None if manager is None else Author(manager, "FieldManager")
-
-
-def _cut(text: str | None, limit: int) -> str | None:
-    """The text as one line, without what no terminal and no database takes; None where nothing is left."""
-    printable = "".join(each if each.isprintable() else " " for each in text or "")
-    return " ".join(printable.split())[:limit].strip() or None
