@@ -300,7 +300,7 @@ class World:
             candidate=_candidate(row, meant) if isinstance(meant, Revision) else None,
             tried=tried,
         )
-        if binding.is_tried(asked, seen) and row.candidate is not None:
+        if binding.is_tried(asked, row.id, tried) and row.candidate is not None:
             seen = replace(seen, candidate=_candidate(row, row.candidate))
         return binding.bind(asked, seen)
 

@@ -77,8 +77,9 @@ class Handled:
 class Situation:
     """What a decision meets: the workflow as it is, the pin in its spec, its gates, and the decision's own past.
 
-    ``scene`` is what else is known at this moment. ``trusted`` are the accounts whose ``onBehalfOf`` counts. ``behind``
-    says what the database is known to have had and does not have now; None where there is no such thing.
+    ``scene`` is what else is known at this moment. ``trusted`` are the accounts that the Tenant believes when they say for
+    whom they decide (`person`). ``behind`` says what the database is known to have had and does not have now; None where there
+    is no such thing.
     """
 
     lineage: Lineage
@@ -375,8 +376,8 @@ def _note(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
 
 
 def person(spec: WorkflowDecisionSpec, trusted: Collection[str]) -> str:
-    """Who decides: the actor, or whom it acts for where the tenant believes it that (A-AP-3)."""
-    return spec.on_behalf_of if spec.on_behalf_of and spec.actor in trusted else spec.actor
+    """Whose decision it is: the actor's, or that of whom he says to act for if he is one of the ``trusted`` (A-AP-3)."""
+    return spec.on_behalf_of if spec.on_behalf_of is not None and spec.actor in trusted else spec.actor
 
 
 def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
@@ -395,7 +396,7 @@ def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdi
         )
     who = person(spec, met.trusted)
     if (objection := gates.objection(rule, target.author, who, spec.actor_groups)) is not None:
-        return Verdict(*objection, to_number=target.number)
+        return Verdict(objection.reason, objection.message, to_number=target.number)
     known = next((each for each in lineage.reviews if (each.number, each.actor) == (target.number, who)), None)
     if known is not None and known.approves:
         return Verdict("NoOp", f'"{who}" has approved {target} already', to_number=target.number)
@@ -527,16 +528,28 @@ def _pause(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     return Verdict("Done", f"v{tried.candidate} keeps {tried.weight} % of the runs", (effect,), tried.candidate)
 
 
-def distrust(spec: WorkflowDecisionSpec) -> Finding | None:
-    """Why a decision is not carried out where nobody can prove that its actor made it; None: it is, as unverified (A-AP-5)."""
+def distrust(spec: WorkflowDecisionSpec, lack: str) -> Finding | None:
+    """Why a decision is not carried out where nobody can prove that its actor made it; None: it is, as unverified (A-AP-5).
+
+    ``lack`` says what the proof lacks (`proof.lack`).
+    """
     if spec.action in UNPROVEN and not spec.force:
         return None
     what = f"{spec.action} by force" if spec.force else spec.action
     return conditions.false(
         "Handled",
         "ActorUnverified",
-        f'This cluster cannot prove that "{spec.actor}" made the decision, and {what} is for the privileged. '
+        f'This cluster cannot prove that "{spec.actor}" made the decision: {lack}. {what} is for the privileged. '
         "KEEP_OPERATOR_DECISIONS_UNVERIFIED=Record would carry it out, and record it as unverified.",
+    )
+
+
+def forbid(spec: WorkflowDecisionSpec, verb: str) -> Finding:
+    """Why nothing is carried out that its actor may not decide, whoever made it."""
+    return conditions.false(
+        "Handled",
+        "Forbidden",
+        f'"{spec.actor}" lacks the verb "{verb}" on {WORKFLOWS.plural}.{GROUP} "{spec.workflow_ref.name}"',
     )
 
 
@@ -546,8 +559,8 @@ class Observed:
 
     ``workflow_uid`` is that of the Workflow's object, ``looked_at`` says whether the Workflow has been looked at since its
     spec last changed. ``forbidden`` says why its author may not decide so (reasons Forbidden, ActorUnverified); None:
-    nothing against it. ``referenced``: its Workflow owns it, by reference. ``done`` names the last action of this very
-    reconcile.
+    nothing against it. ``verified``: the cluster proves that its actor made it. ``referenced``: its Workflow owns it, by
+    reference. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[WorkflowDecisionSpec]
@@ -557,6 +570,7 @@ class Observed:
     looked_at: bool = True
     referenced: bool = True
     done: str | None = None
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,7 +578,7 @@ class Handle:
     """All effects of a decision and the mark that it was handled, as one; not twice for one `requestId`.
 
     ``key`` and ``uid`` are those of its object, ``lineage`` is what it was judged by: if that is not so any more, it must be
-    judged anew.
+    judged anew. ``verified``: it is proven who decided.
     """
 
     key: Key
@@ -573,6 +587,7 @@ class Handle:
     decision: WorkflowDecisionSpec
     verdict: Verdict
     at: datetime
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -615,7 +630,7 @@ def plan(seen: Observed, now: datetime) -> Plan[Action]:
     verdict = judge(obj.spec, met, now)
     if seen.forbidden is not None:
         verdict = Verdict(seen.forbidden.reason, seen.forbidden.message)
-    handle = Handle(obj.key, obj.uid, met.lineage, obj.spec, verdict, now)
+    handle = Handle(obj.key, obj.uid, met.lineage, obj.spec, verdict, now, seen.verified)
     return Plan(actions=(handle,), wakes=(Key(WORKFLOWS.kind, obj.key.namespace, obj.spec.workflow_ref.name),))
 
 

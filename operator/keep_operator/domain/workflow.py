@@ -17,7 +17,6 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from keep_operator.domain import (
-    canary,
     checklist,
     comparison,
     conditions,
@@ -490,7 +489,7 @@ def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> d
     guard, last, known = asked_of.guard, own.deployed, own.watched_until
     if choice.number is not None and choice.number != own.active_number:
         # The deployment is later than the look, by less than that.
-        return now + guard.window + canary.LOOK_AGAIN if guard is not None and choice.cause.releases else None
+        return now + guard.window + LOOK_AGAIN if guard is not None and choice.cause.releases else None
     if guard is not None and last is not None and last.cause.releases and now < last.at + guard.window:
         until = last.at + guard.window
         if known is None or known < until:
@@ -505,6 +504,28 @@ def waits_for_runs(own: Lineage, asked_of: Gates, choice: Choice) -> bool:
     if choice.deployed.reason != "ChecklistIncomplete" or own.latest is None:
         return False
     return any(each.auto is not None for each in gates.open_items(asked_of, own, own.latest))
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What the operator takes back by itself, and how it noticed. ``shown``: the status will tell of it."""
+
+    lineage: Lineage
+    number: int
+    cause: Cause
+    why: str
+    shown: bool
+
+
+def rolled_back(actions: Collection[Any]) -> RolledBack | None:
+    """The rollback that is among these actions, if one is."""
+    took = [each for each in actions if isinstance(each, Take)]
+    shown = any(isinstance(each.effect, effects.SetHold) and each.effect.hold.automatic for each in took)
+    for lineage, effect, why in ((each.lineage, each.effect, each.reason) for each in took):
+        if isinstance(effect, effects.Reject) and effect.reason == release.ANALYSIS_FAILED:
+            cause = Cause.AUTO_ROLLBACK if effect.number == lineage.active_number else Cause.CANARY
+            return RolledBack(lineage, effect.number, cause, why, shown)
+    return None
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:
@@ -614,6 +635,12 @@ def declaring(row: Lineage, declared: Declared) -> Lineage:
         suspended=declared.suspended,
         settings=declared.settings,
     )
+
+
+def settled(row: Lineage, spec: WorkflowSpec, wanted: Wanted | None) -> Lineage:
+    """The row as it is once it says what the spec says, for those who know the spec and not the row."""
+    written = declaring(row, _declared(spec, row.external_name, wanted, row))
+    return replace(written, checksum=history.checksum(written))
 
 
 def _said(own: Lineage) -> Declared:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -329,11 +329,11 @@ async def test_a_canary_that_ends_between_two_looks_turns_no_run_away(
     seen = await tried(engine, replace(BEGUN, weight=100))
     is_tried = binding.is_tried
 
-    def and_then_it_ends(asked: Asked, looked: binding.Seen) -> bool:
+    def and_then_it_ends(asked: Asked, workflow_id: UUID, looked: binding.Tried | None) -> bool:
         asyncio.run_coroutine_threadsafe(
             done(engine, lambda conn: releases.end_canary(conn, seen, "Aborted", actor="bob")), loop
         ).result(10)
-        return is_tried(asked, looked)
+        return is_tried(asked, workflow_id, looked)
 
     loop = asyncio.get_running_loop()
     asked = Asked("Manual", "once", "ann")
