@@ -289,7 +289,8 @@ class Shell:
         changes = {name: value for name, value in status.items() if obj.status.get(name) != value}
         if not changes:
             return False
-        body = {"metadata": {"resourceVersion": obj.resource_version}, "status": changes}
+        told = {name: _towards(obj.status.get(name), value) for name, value in changes.items()}
+        body = {"metadata": {"resourceVersion": obj.resource_version}, "status": told}
         await self._patch(kind, obj, body, "status")
         if (event := planning.announce(obj.status, status)) is not None:
             subject = Subject(kind.resource, obj.key.namespace, obj.key.name, obj.uid)
@@ -374,3 +375,11 @@ class Shell:
 
 
 _OUTCOMES: Final = {"True": Outcome.READY, "Unknown": Outcome.WAITING, "False": Outcome.REFUSED}
+
+
+def _towards(before: Any, after: Any) -> Any:
+    """The merge patch from one value to the other: what an object inside of it lacks by now must be named, to go."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return after
+    gone = {name: None for name in before if name not in after}
+    return gone | {name: _towards(before.get(name), value) for name, value in after.items()}

@@ -95,7 +95,8 @@ async def built(database_url: str, state: State | None = None, leapt_s: float = 
         server.state.now = clock.now
         loop: Any = asyncio.get_running_loop()
         with process.guests(server, clock), clock.leaping(loop):
-            rig = Rig(server, doors, clock, Database(database_url), User(server))
+            there = Database(database_url)
+            rig = Rig(server, doors, clock, there, User(server, there))
             try:
                 yield rig
             finally:

@@ -4,6 +4,7 @@ Once before the write is done, and once when it is done and the answer has not b
 """
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,20 @@ from component.rig import crashes
 from component.rig.crashes import Story
 from component.rig.user import User
 from component.rig.world import TOKEN
-from keep_operator.resources.kinds import WORKFLOW_REVISIONS
-from manifests import credential, decision, definition, in_argo_cd, provider, querying, run, secret, tenant, workflow
+from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOW_REVISIONS
+from manifests import (
+    Json,
+    credential,
+    decision,
+    definition,
+    in_argo_cd,
+    provider,
+    querying,
+    run,
+    secret,
+    tenant,
+    workflow,
+)
 
 pytestmark = pytest.mark.component
 ARCHITECTURE: Final = Path(__file__).parents[3] / "docs/architecture.md"
@@ -288,6 +301,105 @@ async def _abandoned(user: User) -> None:
     await user.gone(RUN)
 
 
+def _released(**release: object) -> Json:
+    return workflow("hello", "default", "team", definition("one"), release=release)
+
+
+async def _begin_with(user: User, first: Json) -> None:
+    user.apply(TEAM, first)
+    await user.ready(TEAM, first)
+
+
+SEALED_S: Final = 10.0
+"""By then the ledger is sealed: seals are writes too, and their number must not depend on how fast this machine is."""
+STEPS = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]
+TRIED = _released(strategy={"type": "Canary", "canary": {"steps": STEPS}})
+ANALYSIS = {"minRuns": 1, "window": "1h", "maxFailureRatePercent": 20}
+MEASURED = _released(strategy={"type": "Canary", "canary": {"steps": [{"setWeight": 50}, {"analysis": ANALYSIS}]}})
+GUARD = {"enabled": True, "window": "1h", "minRuns": 1, "maxFailureRatePercent": 20}
+WATCHED = _released(autoRollback=GUARD)
+GATED = _released(approval={"required": "Always"}, checklist=[{"id": "told", "title": "Tell the team"}])
+OF_TWO = run(HELLO, revision={"number": 2})
+
+
+async def _share(user: User, percent: int) -> None:
+    await user.until(HELLO, lambda hello: hello.status.get("canary", {}).get("weight") == percent, f"{percent} %")
+    await asyncio.sleep(SEALED_S)
+
+
+async def _decide(user: User, action: str, **said: object) -> None:
+    made = decision(action, HELLO, f"to-{action.lower()}-{len(user.objects(WORKFLOW_DECISIONS))}", **said)
+    user.apply(made)
+    await user.condition(made, "Handled", ("True", "Done"))
+    await asyncio.sleep(SEALED_S)
+
+
+async def _canary(user: User) -> None:
+    user.edit(HELLO, definition=definition("two"))
+    await _share(user, 20)
+    await _decide(user, "Promote")
+    await _share(user, 50)
+    await _decide(user, "Promote")
+    await user.ready(HELLO)
+
+
+async def _tried(user: User) -> None:
+    await _begin_with(user, TRIED)
+    user.edit(HELLO, definition=definition("two"))
+    await _share(user, 20)
+
+
+async def _pause(user: User) -> None:
+    await _decide(user, "Pause")
+    await user.until(HELLO, lambda hello: hello.status["canary"].get("paused"), "a pause")
+    await _decide(user, "Resume")
+    await user.until(HELLO, lambda hello: not hello.status["canary"].get("paused"), "no pause")
+
+
+async def _abort(user: User) -> None:
+    await _decide(user, "Abort")
+    await user.condition(HELLO, "Deployed", ("False", "Aborted"))
+
+
+async def _fail(user: User, asked: Json) -> None:
+    user.apply(asked)
+    await user.condition(asked, "Succeeded", ("Unknown", "Queued"))
+    await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 1}, "a run under way")
+    await asyncio.sleep(SEALED_S)
+    user.fail_runs()
+    await user.condition(asked, "Succeeded", ("False", "StepFailed"))
+    await user.condition(HELLO, "Ready", ("False", "AutoRolledBack"))
+    await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 0}, "no run under way")
+
+
+async def _failing_canary(user: User) -> None:
+    user.edit(HELLO, definition=definition("two"))
+    await _share(user, 50)
+    await _fail(user, OF_TWO)
+
+
+async def _failing_switch(user: User) -> None:
+    await _edit(user)
+    await asyncio.sleep(SEALED_S)
+    await _fail(user, OF_TWO)
+
+
+async def _approve(user: User) -> None:
+    user.edit(HELLO, definition=definition("two"))
+    await user.condition(HELLO, "Deployed", ("Unknown", "AwaitingApproval"))
+    await asyncio.sleep(SEALED_S)
+    await _decide(user, "Approve", revision={"number": 2})
+    await user.condition(HELLO, "Deployed", ("Unknown", "ChecklistIncomplete"))
+    await _decide(user, "CheckItem", revision={"number": 2}, item="told")
+    await user.ready(HELLO)
+
+
+async def _gated(user: User) -> None:
+    await _written(user)
+    user.apply(GATED)
+    await user.until(HELLO, lambda hello: hello.status["observedGeneration"] == 2, "a look")
+
+
 STORIES: Final = {
     "the first start, over objects that wait": Story(_there, 13, from_start=True),
     "a start over objects that are Ready": Story(_look_on, 2, before=_there, from_start=True),
@@ -308,6 +420,12 @@ STORIES: Final = {
     "a new definition after a rollback": Story(_roll_forward, 6, before=_rolled_back),
     "versions that are archived": Story(_archive, 4, before=_grown_old),
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
+    "a canary": Story(_canary, 21, before=partial(_begin_with, first=TRIED)),
+    "a canary that is paused": Story(_pause, 10, before=_tried),
+    "a canary that is aborted": Story(_abort, 8, before=_tried),
+    "a canary that fails": Story(_failing_canary, 19, before=partial(_begin_with, first=MEASURED)),
+    "a new version that fails": Story(_failing_switch, 19, before=partial(_begin_with, first=WATCHED)),
+    "approval and a checklist": Story(_approve, 20, before=_gated),
     "a run": Story(_ask_for_a_run, 4, before=_written),
     "a run before its Workflow": Story(_run_first, 13, before=_ready_tenant),
     "a run that is cancelled, and goes": Story(_cancel, 5, before=_queued),

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from component.apiserver import patches
 from component.apiserver.server import ApiServer
 from component.apiserver.state import Failure, Name
+from databases import Database
 from keep_operator.resources.kinds import EVENTS, OURS, Resource
 from manifests import RESOURCES, Json, Thing
 
@@ -20,8 +21,9 @@ LOOK_EVERY_S: Final = 1.0
 class User:
     """Acts on the server's state directly: whatever befalls requests is not about people."""
 
-    def __init__(self, server: ApiServer) -> None:
+    def __init__(self, server: ApiServer, database: Database) -> None:
         self._server = server
+        self._database = database
 
     def apply(self, *manifests: Json) -> None:
         """Make objects, or change those that exist to what the manifests say."""
@@ -50,6 +52,13 @@ class User:
             resource, name = _of(manifest)
             if name in self._server.state.all(resource):
                 self._server.state.delete(resource, name)
+
+    def fail_runs(self) -> None:
+        """Let every run that waits fail, as a runner would."""
+        self._database.execute(
+            "UPDATE keep_operator.run SET state = 'Failed', reason = 'StepFailed', message = 'It is broken', "
+            "started_at = now(), completed_at = now() WHERE state = 'Queued'"
+        )
 
     def get(self, manifest: Json) -> Thing:
         """An object as it is now."""

@@ -31,11 +31,19 @@ _CHANCE: Final = {
     *("at", "since", "handledAt", "firstActiveAt", "lastActiveAt", "archivedAt"),
     *("at", "since", "created_at", "updated_at", "first_active_at", "last_active_at", "archived_at", "deleted_at"),
     *("queuedAt", "startedAt", "completedAt", "duration", "queued_at", "started_at", "completed_at", "expires_at"),
+    *("stepStartedAt", "step_since", "began", "measured_since", "paused_since", "watched_until"),
     *("checksum", "ledgerId", "ledger_id"),
 }
 TOKEN: Final = "token-of-the-machine"
 """What the machines of the stories send."""
-_MAY_BE_NULL: Final = ("first_active_at", "last_active_at", "archived_at", "deleted_at", "completed_at")
+_MAY_BE_NULL: Final = (
+    "first_active_at",
+    "last_active_at",
+    "archived_at",
+    "deleted_at",
+    "completed_at",
+    "watched_until",
+)
 """Times of which it matters whether they are there."""
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RECORDS: Final = [
@@ -83,7 +91,7 @@ def _rows(rig: Rig, table: str) -> list[Json]:
     return [_without_count(row) for row in found]
 
 
-_ORDER: Final = ("tenant_id", "external_name", "number", "tag", "request_id", "id")
+_ORDER: Final = ("tenant_id", "external_name", "number", "tag", "request_id", "actor", "item", "id")
 
 
 def _without_count(row: Json) -> Json:
