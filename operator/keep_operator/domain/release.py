@@ -115,10 +115,11 @@ def choose(lineage: Lineage, desired: str, pin: Reference | None, gates_: Gates,
     return replace(chosen, ends_hold=ends, approve=approved.remember)
 
 
-def choose_without(lineage: Lineage, pin: Reference | None, gates_: Gates, unread: Finding) -> Choice:
+def choose_without(lineage: Lineage, pin: Reference | None, gates_: Gates, scene: Scene, unread: Finding) -> Choice:
     """The same while the definition in the spec cannot be read, of which ``unread`` tells, as a finding of ``Deployed``.
 
-    A pin and a hold stay in force: there is no new content that could end them. So does a canary, which stands still.
+    A pin and a hold stay in force: there is no new content that could end them. So does a canary, which stands still, unless
+    it does badly, or a gate has been shut; and what is active is watched.
     """
     approved = NOT_REQUIRED
     if gates_.approval.required != "Never":
@@ -127,7 +128,26 @@ def choose_without(lineage: Lineage, pin: Reference | None, gates_: Gates, unrea
         return _pinned(lineage, pin, gates_, approved)
     if lineage.hold is not None:
         return _held(lineage, lineage.hold, approved)
-    return Choice(lineage.active_number, Cause.ALL_AT_ONCE, approved, unread, canary=lineage.canary)
+    stays = Choice(lineage.active_number, Cause.ALL_AT_ONCE, approved, unread, canary=lineage.canary)
+    return _guarded(lineage, None, gates_, scene, _standing(lineage, gates_, scene, stays))
+
+
+def _standing(lineage: Lineage, gates_: Gates, scene: Scene, stays: Choice) -> Choice:
+    """A canary of which no step passes; what made it important is not known here, so having passed for not so counts."""
+    tried, candidate = lineage.canary, lineage.candidate
+    if tried is None or candidate is None:
+        return stays
+    approved = gates.judge(gates_.approval, lineage, candidate, important=candidate.important or scene.marked)
+    if barred(lineage, candidate) or gates.shut(gates_, lineage, candidate, approved):
+        return replace(stays, canary=None)
+    if tried.steps != canaries.plan_of(gates_.steps):
+        return stays
+    names = (str(candidate), str(lineage.active))
+    progress = canaries.advance(tried, gates_.steps, scene.measured, gates_.guard, scene.now, names)
+    if progress.failure is None:
+        return replace(stays, wake_in=canaries.LOOK_AGAIN)
+    taken = TakenBack(candidate.number, tried.stable, progress.failure)
+    return replace(stays, canary=None, taken_back=taken)
 
 
 def barred(lineage: Lineage, revision: Revision) -> Finding | None:

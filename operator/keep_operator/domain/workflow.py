@@ -415,7 +415,7 @@ def _plan_revisions(
     else:
         valid = so_far[0]
         unread = Finding("Deployed", valid.truth, valid.reason, valid.message)
-        choice = release.choose_without(own, pin, asked_of, unread)
+        choice = release.choose_without(own, pin, asked_of, _scene(seen, spec, own, now), unread)
         found = (*so_far, choice.deployed)
     rows += _release(own, asked_of, choice, own.read_at or now)
     if rows:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keep_operator.domain.effects import EndCanary
-from keep_operator.domain.history import Author
+from keep_operator.domain.history import Author, Flaw
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.parts import Approval, ChecklistItem
 from keep_operator.resources.tenant import TenantPolicy
@@ -638,3 +638,41 @@ def test_two_who_contradict_each_other() -> None:
     made.settle()
     assert (decide(made, "Abort"), decide(made, "Promote", full=True, actor="eve")) == ("Done", "Refused")
     assert shares(made) == {2: 100}
+
+
+UNREAD = Flaw("ConfigMapNotFound", "ConfigMap high-cpu is not there")
+
+
+def test_a_canary_whose_definition_is_gone_stands_still_and_still_fails() -> None:
+    """Somebody deletes the ConfigMap: no step passes, nothing ends for that; runs that fail end it all the same."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    made.wanted = UNREAD
+    ran(made, 2, False, False, False, False, False)
+    assert shares(made) == {1: 80, 2: 20}
+    ran(made, 2, True, True, True)
+    assert shares(made) == {1: 100}
+    assert made.lineage.rejection(made.lineage.revisions[1]) == "AnalysisFailed"
+
+
+def test_a_gate_is_shut_also_where_the_definition_is_gone() -> None:
+    """A-AP-2: approval is asked for while a canary stands still, so it ends."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    made.wanted = UNREAD
+    made.settle()
+    made.tenant = tenant_sight(policy=TenantPolicy(approval_floor=Approval(required="Always")))
+    made.settle()
+    assert shares(made) == {1: 100}
+
+
+def test_what_is_active_is_watched_also_where_the_definition_is_gone() -> None:
+    """A-CAN-7: the fresh version fails, and nobody can read what is desired."""
+    made = world("A", release=GUARD)
+    made.edit(spec_of("B", release=GUARD))
+    made.settle()
+    made.wanted = UNREAD
+    ran(made, 2, True, True, True, True)
+    assert shares(made) == {1: 100}

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from keep_operator.domain import effects, planning, revision, workflow
 from keep_operator.domain.binding import Asked, Bound
 from keep_operator.domain.effects import Activate, Take
-from keep_operator.domain.history import Author, Canary, Cause, Hold, Lineage, Reference, Revision
+from keep_operator.domain.history import Author, Canary, Cause, Flaw, Hold, Lineage, Reference, Revision
 from keep_operator.domain.planning import Plan
 from keep_operator.resources.decision import ACTIONS, NEED_NO_REVISION, WorkflowDecisionSpec
 from keep_operator.resources.objects import IMPORTANT, ROLLBACK_TO
@@ -115,7 +115,7 @@ class Known:
                 self.hold = None
             case effects.SetCanary(_, canary):
                 before = self.canary
-                if before is not None and before.began == canary.began:
+                if before is not None and _is_same(before, canary):
                     assert canary.weight >= before.weight and canary.step >= before.step
                 self.canary = canary
             case effects.EndCanary():
@@ -128,6 +128,11 @@ class Known:
                 self.approved |= {number}
             case effects.Deny(number, _):
                 self.denied |= {number}
+
+
+def _is_same(one: Canary, other: Canary) -> bool:
+    """Whether one goes on as the other; several may begin at one moment."""
+    return (one.began, one.candidate, one.steps) == (other.began, other.candidate, other.steps)
 
 
 class Releases(RuleBasedStateMachine):
@@ -319,7 +324,7 @@ class Releases(RuleBasedStateMachine):
         assert self.world.gone
         self.check()
         self.release, self.fields, self.late = {}, {}, None
-        self.world.annotations = {}
+        self.world.annotations, self.world.wanted = {}, None
         self.world.create_again()
         self.world.spec = workflows.spec_of(self.letter)
         self.settle()
@@ -388,6 +393,12 @@ class Releases(RuleBasedStateMachine):
     def pass_time(self, minutes: int) -> None:
         """While nobody looks, no step passes and every weight stays (A-CAN-8)."""
         self.world.now += timedelta(minutes=minutes)
+        self.settled = False
+
+    @rule(gone=st.booleans())
+    def lose_definition(self, gone: bool) -> None:
+        """The ConfigMap of the definition is deleted, or comes back: nobody knows what is desired."""
+        self.world.wanted = Flaw("ConfigMapNotFound", "ConfigMap high-cpu is not there") if gone else None
         self.settled = False
 
     @rule(ahead=st.sampled_from([-300, 0, 300]))
@@ -582,11 +593,16 @@ class Releases(RuleBasedStateMachine):
         if not self.settled or not self.known() or self.fields.get("suspend"):
             return
         row, status = self.world.lineage, self.world.status
+        self.check_traffic(row, status)
+        if self.world.wanted is not None:
+            return
         latest = row.latest
         assert latest is not None and latest.content_hash == self.desired_hash()
         _, reason = self.world.condition("Deployed") or ("", "")
         assert (row.canary is not None) == (reason in UNDER_WAY)
         assert row.hold is None or row.hold.rejected_hash == latest.content_hash
+        if "pin" in self.release:
+            latest = row.get(self.release["pin"]["revision"]) or latest  # what is told is told of that one
         if reason in ("RolledBack", "Aborted"):
             assert row.hold is not None and not row.hold.automatic
         if reason == "AutoRolledBack":
@@ -597,6 +613,9 @@ class Releases(RuleBasedStateMachine):
             assert row.active is not latest and not latest.was_active
         if reason == "Denied":
             assert row.denial(latest) is not None
+
+    def check_traffic(self, row: Lineage, status: Mapping[str, Any]) -> None:
+        """Who takes how many runs, in the status and in the objects."""
         shares = {each["revision"]: each["percent"] for each in status.get("traffic") or ()}
         if row.active_number is None:
             assert not shares
