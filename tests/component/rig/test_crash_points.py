@@ -12,6 +12,7 @@ import pytest
 
 from component.rig import crashes
 from component.rig.crashes import Story
+from component.rig.rig import REST_S
 from component.rig.user import User
 from component.rig.world import TOKEN
 from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOW_REVISIONS
@@ -310,8 +311,8 @@ async def _begin_with(user: User, first: Json) -> None:
     await user.ready(TEAM, first)
 
 
-SEALED_S: Final = 10.0
-"""By then the ledger is sealed: seals are writes too, and their number must not depend on how fast this machine is."""
+SETTLED_S: Final = REST_S
+"""By then the ledger is sealed and the Tenant has counted: how often must not depend on how fast this machine is."""
 STEPS = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]
 TRIED = _released(strategy={"type": "Canary", "canary": {"steps": STEPS}})
 ANALYSIS = {"minRuns": 1, "window": "1h", "maxFailureRatePercent": 20}
@@ -324,14 +325,14 @@ OF_TWO = run(HELLO, revision={"number": 2})
 
 async def _share(user: User, percent: int) -> None:
     await user.until(HELLO, lambda hello: hello.status.get("canary", {}).get("weight") == percent, f"{percent} %")
-    await asyncio.sleep(SEALED_S)
+    await asyncio.sleep(SETTLED_S)
 
 
 async def _decide(user: User, action: str, **said: object) -> None:
     made = decision(action, HELLO, f"to-{action.lower()}-{len(user.objects(WORKFLOW_DECISIONS))}", **said)
     user.apply(made)
     await user.condition(made, "Handled", ("True", "Done"))
-    await asyncio.sleep(SEALED_S)
+    await asyncio.sleep(SETTLED_S)
 
 
 async def _canary(user: User) -> None:
@@ -365,7 +366,7 @@ async def _fail(user: User, asked: Json) -> None:
     user.apply(asked)
     await user.condition(asked, "Succeeded", ("Unknown", "Queued"))
     await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 1}, "a run under way")
-    await asyncio.sleep(SEALED_S)
+    await asyncio.sleep(SETTLED_S)
     user.fail_runs()
     await user.condition(asked, "Succeeded", ("False", "StepFailed"))
     await user.condition(HELLO, "Ready", ("False", "AutoRolledBack"))
@@ -380,14 +381,14 @@ async def _failing_canary(user: User) -> None:
 
 async def _failing_switch(user: User) -> None:
     await _edit(user)
-    await asyncio.sleep(SEALED_S)
+    await asyncio.sleep(SETTLED_S)
     await _fail(user, OF_TWO)
 
 
 async def _approve(user: User) -> None:
     user.edit(HELLO, definition=definition("two"))
     await user.condition(HELLO, "Deployed", ("Unknown", "AwaitingApproval"))
-    await asyncio.sleep(SEALED_S)
+    await asyncio.sleep(SETTLED_S)
     await _decide(user, "Approve", revision={"number": 2})
     await user.condition(HELLO, "Deployed", ("Unknown", "ChecklistIncomplete"))
     await _decide(user, "CheckItem", revision={"number": 2}, item="told")
@@ -425,7 +426,7 @@ STORIES: Final = {
     "a canary that is aborted": Story(_abort, 8, before=_tried),
     "a canary that fails": Story(_failing_canary, 19, before=partial(_begin_with, first=MEASURED)),
     "a new version that fails": Story(_failing_switch, 19, before=partial(_begin_with, first=WATCHED)),
-    "approval and a checklist": Story(_approve, 20, before=_gated),
+    "approval and a checklist": Story(_approve, 22, before=_gated),
     "a run": Story(_ask_for_a_run, 4, before=_written),
     "a run before its Workflow": Story(_run_first, 13, before=_ready_tenant),
     "a run that is cancelled, and goes": Story(_cancel, 5, before=_queued),
