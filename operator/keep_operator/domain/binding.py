@@ -7,15 +7,17 @@
                              Refusal, and there is none
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from keep_operator.domain import inputs
 from keep_operator.domain.execution import MAX_ATTEMPTS, TIMEOUT_S, Mode, Selection, Trigger
 from keep_operator.domain.history import SHORT_HASH, Reference, Refusal
+from keep_operator.domain.inputs import InvalidInputs
 from keep_operator.domain.ownership import Owner
 
 
@@ -41,7 +43,8 @@ _BY_STRATEGY: Final[Mapping[str | None, Concurrency]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody wants to run. ``reference`` None: the active revision; ``retry_of`` brings its own.
+    """What somebody wants to run. ``reference`` None: the active revision; ``retry_of`` brings its own, unless
+    another is named beside it.
 
     ``idempotency_key`` is unique in the workflow: who asks again with it gets the run that there is. ``owner`` is the
     WorkflowRun object that asks. ``unreleased``: a revision may be named that was never active, since it is known that
@@ -62,6 +65,11 @@ class Asked:
     timeout_s: int = TIMEOUT_S
     unreleased: bool = False
 
+    @property
+    def by_itself(self) -> bool:
+        """Whether a tick or an event asks: with nobody who could correct inputs, a run that fails tells more than none."""
+        return self.tick is not None or self.fingerprint is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -76,10 +84,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` is the candidate's.
+    """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` and ``inputs``, those that
+    are declared, are the candidate's, each looked at only where it matters.
 
     ``unfinished``: whether a run of it has not ended, ``unfinished_alike`` one of the same fingerprint. ``try_number`` is that
-    of the run that is to be tried again.
+    of the run that is to be tried again, 0 where the workflow has no such run.
     """
 
     workflow_id: UUID
@@ -92,6 +101,7 @@ class Seen:
     unfinished: bool = False
     unfinished_alike: bool = False
     try_number: int = 0
+    inputs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +149,10 @@ def bind(asked: Asked, seen: Seen | None) -> Bound | Refusal:
 
 def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
     found = seen.candidate
+    if asked.retry_of is not None and seen.try_number == 0:
+        return Refusal("RevisionNotFound", "The run that is to be tried again is none of this workflow")
     if found is None and asked.reference is not None:
         return Refusal("RevisionNotFound", f"There is no revision for {asked.reference}")
-    if found is None and asked.retry_of is not None:
-        return Refusal("RevisionNotFound", "The run that is to be tried again is none of this workflow")
     if found is None:
         return Refusal("RevisionNotFound", "No revision of the workflow is active")
     version = f"v{found.number} ({found.content_hash[:SHORT_HASH]})"
@@ -152,6 +162,13 @@ def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
         return Refusal("RevisionNotApproved", f"Revision {version} was denied: {found.denied}")
     if not found.was_active and not asked.unreleased:
         return Refusal("RevisionNotApproved", f"Revision {version} was never active; deploy it first")
+    if not asked.by_itself:
+        try:
+            inputs.filled(seen.inputs, asked.inputs)
+        except InvalidInputs as fault:
+            return Refusal(
+                "InvalidInputs", f"Revision {version} does not take these {fault}. Correct them and ask again"
+            )
     return None
 
 

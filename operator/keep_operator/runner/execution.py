@@ -39,6 +39,7 @@ from keep_operator.domain.program import (
 from keep_operator.domain.program import State as Ended
 from keep_operator.errors import Conflict, KeepOperatorError, Unavailable
 from keep_operator.runner.actions import ActionFailed, ActionNotSupported, Call, Egress, Outcome, perform
+from keep_operator.runner.alerts import RunAlerts
 from keep_operator.runner.measures import Measures
 from keep_operator.runner.secrets import Redaction
 from keep_operator.store import engine as database
@@ -46,6 +47,7 @@ from keep_operator.store import executions
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
 from keep_operator.store.executions import Claim, Lost, Used
+from keep_operator.store.intake import Intake
 from keep_operator.store.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class Means:
     engine: Engine
     vault: Vault
     worker: str
+    intake: Intake
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     egress: Callable[[str], Awaitable[Egress]] | None = None
     contents: Contents = field(default_factory=Contents)
@@ -363,6 +366,7 @@ class Execution:
             idempotency_key=f"{self._run.id}/{wanted.position}/{wanted.iteration}",
             timeout_s=wanted.timeout_s or STEP_TIMEOUT_S,
             egress=Egress() if self._means.egress is None else await self._means.egress(self._run.tenant_id),
+            alerts=RunAlerts(self._means.intake, self._run, wanted.name, self.claim.event),
         )
         try:
             outcome = await self._unless_cancelled(perform(call))

@@ -17,8 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from keep_operator.domain import conditions
+from keep_operator.domain import alerting, conditions
+from keep_operator.domain.alerting import Maker
 from keep_operator.domain.events import alert as rules
+from keep_operator.domain.events import causes
 from keep_operator.domain.events.alert import Alert, Previous
 from keep_operator.store import documents
 from keep_operator.store.connection import Connection, Prepared, Row
@@ -88,6 +90,26 @@ _RENEW: Final = Prepared(
     """,
     {},
 )
+# What has not ended is of now, whenever it was last heard of: repetitions are not written.
+_HEARD: Final = Prepared(
+    """
+    SELECT fingerprint, last_event, enrichments FROM keep_operator.alert
+    WHERE tenant_id = %(tenant)s AND expires_at > %(now)s AND updated_at <= %(until)s
+        AND (updated_at >= %(since)s OR (status <> 'resolved' AND %(until)s >= %(now)s))
+    ORDER BY updated_at DESC, fingerprint LIMIT %(most)s
+    """,
+    {},
+)
+_MADE: Final = Prepared(
+    f"""
+    SELECT fingerprint, first_seen, firing_since, last_event, status, severity, enrichments, expires_at
+    FROM keep_operator.alert
+    WHERE tenant_id = %(tenant)s AND expires_at > %(now)s AND status <> 'resolved'
+        AND last_event ->> '{alerting.WORKFLOW}' = %(workflow)s AND last_event ->> '{alerting.ACTION}' = %(action)s
+    ORDER BY fingerprint LIMIT %(most)s
+    """,  # noqa: S608 - constants
+    {},
+)
 _EXPIRED: Final = Prepared("SELECT EXISTS (SELECT 1 FROM keep_operator.alert WHERE expires_at <= %(now)s)", {})
 _EXPIRE: Final = Prepared(
     """
@@ -142,6 +164,24 @@ async def locked(conn: Connection, tenant_id: str, fingerprint: str, now: dateti
     return None if row is None else _previous(row)
 
 
+async def heard(
+    conn: Connection, tenant_id: str, since: datetime, until: datetime, now: datetime, most: int
+) -> list[dict[str, Any]]:
+    """The tenant's alerts of that time, the newest first, as workflows see them: the last event, and what was added to it.
+
+    An alert that has not ended is of now too. ``enrichments``, ``alert_fingerprint`` and ``alert_enrichment`` are where Keep's own
+    workflows look for them.
+    """
+    given = {"tenant": tenant_id, "since": since, "until": until, "now": now, "most": most}
+    return [_seen(row) for row in await conn.execute(_HEARD, given)]
+
+
+async def made(conn: Connection, tenant_id: str, maker: Maker, now: datetime, most: int) -> dict[str, Previous]:
+    """The alerts that this action has made and that have not ended, by fingerprint."""
+    given = {"tenant": tenant_id, "workflow": maker.workflow_id, "action": maker.action, "now": now, "most": most}
+    return {row.fingerprint: _previous(row) for row in await conn.execute(_MADE, given)}
+
+
 async def put(conn: Connection, tenant_id: str, alert: Alert, now: datetime, keep_for: timedelta) -> None:
     """Note the alert's newest event, as `Alert.after` made it; the row must be locked. Waiting where there is no tenant."""
     firing = alert.fields["firingStartTime"]
@@ -185,6 +225,14 @@ def _previous(row: Row) -> Previous:
         first_seen=conditions.to_milliseconds(row.first_seen),
         enrichments=_kept(row.enrichments),
     )
+
+
+def _seen(row: Row) -> dict[str, Any]:
+    added = {key: each.get("value") for key, each in row.enrichments.items() if isinstance(each, dict)}
+    event = {key: value for key, value in row.last_event.items() if key != causes.FIELD}
+    told = {"alert_fingerprint": row.fingerprint, "enrichments": added}
+    named = sorted({*(event.get("enriched_fields") or ()), *added})
+    return {**event, **added, "enriched_fields": named, **told, "alert_enrichment": told}
 
 
 def _kept(enrichments: Mapping[str, Any]) -> dict[str, Any]:

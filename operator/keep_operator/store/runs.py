@@ -43,12 +43,13 @@ _COLUMNS: Final = """
 COLUMNS: Final = " ".join(_COLUMNS.split())
 
 # The candidate: the revision of that number, tag or hash (of several the active one, else the newest), of the run that is to be
-# tried again, or else the active one. The definition is looked into only where its strategy can matter.
+# tried again, or else the active one. The definition is looked into only where its strategy or its inputs can matter.
 _LOOK: Final = Prepared(
     """
     SELECT w.id, w.tenant_id, w.suspended, w.settings, w.active_revision, again.try_number,
         c.number, c.content_hash, c.flaw_message, c.first_active_at, c.denied,
         CASE WHEN %(fingerprint)s::text IS NOT NULL THEN c.definition ->> 'strategy' END AS strategy,
+        CASE WHEN NOT %(by_itself)s THEN c.definition -> 'inputs' END AS inputs,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
             AND completed_at IS NULL) AS unfinished,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
@@ -63,13 +64,13 @@ _LOOK: Final = Prepared(
         FROM keep_operator.workflow_revision r
         JOIN keep_operator.revision_state s ON s.workflow_id = r.workflow_id AND s.number = r.number
         WHERE r.workflow_id = w.id AND r.number = CASE
-            WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             WHEN %(number)s::int IS NOT NULL THEN %(number)s::int
             WHEN %(hash)s::text IS NOT NULL THEN (SELECT alike.number FROM keep_operator.workflow_revision alike
                 WHERE alike.workflow_id = w.id AND alike.content_hash = %(hash)s::text
                 ORDER BY alike.number = w.active_revision DESC NULLS LAST, alike.number DESC LIMIT 1)
             WHEN %(tag)s::text IS NOT NULL THEN (SELECT t.number FROM keep_operator.revision_tag t
                 WHERE t.workflow_id = w.id AND t.tag = %(tag)s::text)
+            WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             ELSE w.active_revision END
     ) c ON true
     WHERE w.id = %(workflow_id)s AND w.deleted_at IS NULL
@@ -314,6 +315,7 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
         "workflow_id": workflow_id,
         "retry_of": asked.retry_of,
         "fingerprint": asked.fingerprint,
+        "by_itself": asked.by_itself,
         "number": None if reference is None else reference.number,
         "hash": None if reference is None else reference.content_hash,
         "tag": None if reference is None else reference.tag,
@@ -344,6 +346,7 @@ def _seen(row: Row) -> Seen:
         unfinished=row.unfinished,
         unfinished_alike=row.unfinished_alike,
         try_number=row.try_number or 0,
+        inputs=row.inputs or (),
     )
 
 

@@ -58,7 +58,7 @@ async def test_a_run_is_bound_to_the_active_version(console: Console, lineage: L
 
 
 async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> None:
-    """By number, hash or tag; a retry keeps the version of the run that it repeats."""
+    """By number, hash or tag; a retry keeps the version of the run that it repeats, unless another is named."""
     first = lineage.revisions[0]
     await done(console.engine, lambda conn: _tag(conn, lineage))
     for revision in ({"number": 1}, {"contentHash": first.content_hash}, {"tag": "production"}):
@@ -66,6 +66,20 @@ async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> Non
         assert (run["revision"], run["selection"]) == (1, "Pinned")
     again = await have(console, retryOf=run["id"])
     assert (again["revision"], again["retryOf"], again["tryNumber"]) == (1, run["id"], 2)
+    other = await have(console, retryOf=run["id"], revision={"number": 2})
+    assert (other["revision"], other["retryOf"], other["tryNumber"]) == (2, run["id"], 2)
+
+
+async def test_inputs_that_the_version_does_not_take(console: Console, lineage: Lineage) -> None:
+    """422, with the version and the input; the version before takes them."""
+    declared = [{"name": "limit", "type": "number", "required": True}]
+    await started.change(console.engine, "high-cpu", {"type": "manual"}, inputs=declared)
+    for given, fault in (({}, '"limit" is required'), ({"limit": "many"}, '"limit" must be a number')):
+        refused = await ask(console, inputs=given)
+        assert (refused.status, refused.body["reason"]) == (422, "InvalidInputs")
+        assert fault in refused.body["detail"] and "v3 (" in refused.body["detail"]
+    assert (await have(console, inputs={"limit": 90}))["revision"] == 3
+    assert (await have(console, revision={"number": 2}))["revision"] == 2
 
 
 async def _tag(conn: Any, lineage: Lineage) -> None:
@@ -96,7 +110,7 @@ REFUSED: tuple[tuple[dict[str, Any], int, str], ...] = (
     ({"revision": {"number": True}}, 400, "BodyInvalid"),
     ({"revision": {"number": 2**31}}, 400, "BodyInvalid"),
     ({"revision": {"number": 1, "tag": "a"}}, 400, "BodyInvalid"),
-    ({"revision": {"number": 1}, "retryOf": str(uuid4())}, 400, "BodyInvalid"),
+    ({"revision": {"number": 1}, "retryOf": str(uuid4())}, 404, "RevisionNotFound"),
     ({"retryOf": "me"}, 400, "BodyInvalid"),
     ({"inputs": []}, 400, "BodyInvalid"),
     ({"inputs": {"a": [0] * 3_000}}, 400, "BodyInvalid"),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from unittest import mock
 from uuid import uuid4
@@ -24,6 +25,7 @@ from keep_operator.store import engine as database
 from keep_operator.store import executions, revisions, runs
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
+from keep_operator.store.intake import Intake
 from keep_operator.store.runs import Requested
 from keep_operator.store.vault import Vault
 
@@ -106,7 +108,8 @@ async def asked(engine: Engine, lineage: Lineage, **fields: Any) -> Run:
 
 def means(engine: Engine, worker: str = "w", **fields: Any) -> Means:
     """What a worker has."""
-    return Means(engine, Vault([KEY]), worker, contents=Contents(), **fields)
+    taking = Intake(engine, lambda: datetime.now(UTC), timedelta(days=1))
+    return Means(engine, Vault([KEY]), worker, taking, contents=Contents(), **fields)
 
 
 async def executed(engine: Engine, run: Run, worker: str = "w", orders: Orders | None = None) -> Run | None:
@@ -165,10 +168,12 @@ class _Dead:
     look: Any = database.look
 
 
-async def until_killed(engine: Engine, run: Run, at: int, *, committed: bool, worker: str = "w") -> bool:
-    """Carry the run out until the worker dies at its n-th transaction; False: it did not come to that."""
+async def until_killed(
+    engine: Engine, run: Run, at: int, *, committed: bool, worker: str = "w", inside: Any = execution
+) -> bool:
+    """Carry the run out until the worker dies at its n-th transaction in this module; False: it did not come to that."""
     mortal = Mortal(at, committed=committed)
-    with mock.patch.object(execution, "database", _Dead(mortal.transaction)):
+    with mock.patch.object(inside, "database", _Dead(mortal.transaction)):
         try:
             await executed(engine, run, worker)
         except Killed:
