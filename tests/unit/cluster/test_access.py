@@ -57,6 +57,9 @@ def test_some_namespaces_only() -> None:
         "tenants/finalizers",
         "namespaces",
         "customresourcedefinitions",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "subjectaccessreviews",
         "selfsubjectaccessreviews",
     }
     roles = access.watched_roles("operator", ["b", "a", "a"])
@@ -112,5 +115,8 @@ def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
     assert {target for target, _, namespace in watched if not namespace and "tenants" not in target} == {
         "namespaces",
         "customresourcedefinitions",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "subjectaccessreviews",
         "selfsubjectaccessreviews",
     }
