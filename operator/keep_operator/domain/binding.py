@@ -153,6 +153,7 @@ def key_of(asked: Asked, sticky_key: str | None) -> str:
             {
                 "inputs": dict(asked.inputs),
                 "event": posted,
+                "alert": posted,
                 "trigger": asked.trigger,
                 "fingerprint": asked.fingerprint or "",
             }

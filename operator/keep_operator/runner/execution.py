@@ -344,7 +344,7 @@ class Execution:
             idempotency_key=f"{self._run.id}/{wanted.position}/{wanted.iteration}",
             timeout_s=wanted.timeout_s or STEP_TIMEOUT_S,
             egress=Egress() if self._means.egress is None else await self._means.egress(self._run.tenant_id),
-            alerts=RunAlerts(self._means.intake, self._run, wanted.name, self.claim.event),
+            alerts=RunAlerts(self._means.intake, self._run, wanted.name, self._opened.claim.event),
         )
         try:
             outcome = await self._unless_cancelled(perform(call))

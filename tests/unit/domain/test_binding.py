@@ -22,6 +22,7 @@ def asked(**fields: Any) -> Asked:
     [
         (None, "f"),
         ("event.labels.host", "key web-1"),
+        ("alert.labels.host", "key web-1"),
         ("trigger + '/' + fingerprint", "key Alert/f"),
         ("event.labels.nothing", "f"),
         ("event.name > 3", "f"),
