@@ -427,9 +427,7 @@ def test_a_config_map_changes_the_workflows_that_name_it(settled: Terminal, tmp_
 def test_the_plan_as_data_is_as_the_guide_has_it(settled: Terminal, tmp_path: Path) -> None:
     """A program that is written by the page finds every field, and no other."""
     page = (
-        (Path(__file__).parents[3] / "docs" / "releasing.md")
-        .read_text(encoding="utf-8")
-        .partition("## The plan as data")[2]
+        (Path(__file__).parents[3] / "docs" / "plan.md").read_text(encoding="utf-8").partition("## The plan as data")[2]
     )
     whole, _, each = page.partition("Each of `workflows`:")
     told = json.loads(settled.keep("plan", "-f", write(tmp_path, manifest(40, release=RELEASE)), "-o", "json").stdout)
