@@ -11,6 +11,7 @@ from keep_operator.domain import revision
 
 from .conftest import HASHES, Json, Terminal, definition
 from .test_read_api import ARCHIVED, Console, console  # noqa: F401 -- a fixture
+from .test_terminal import on_a_terminal, plain
 
 pytestmark = pytest.mark.component
 
@@ -489,3 +490,16 @@ def test_what_is_suspended_already_plans_nothing(settled: Terminal, tmp_path: Pa
     told = {each["type"]: (each["status"], each["reason"]) for each in found["then"]["conditions"]}
     assert told["Available"] == ("False", "Suspended")
     assert told["Synced"] == ("True", "InSync")
+
+
+def test_a_plan_fits_the_terminal(settled: Terminal, tmp_path: Path) -> None:
+    """Sentences are broken within their column, and outcomes have colours."""
+    settled.put(tenant(policy=FLOOR))
+    path = write(tmp_path, manifest(50, release=RELEASE))
+    shown = on_a_terminal(settled, "plan", "-f", path)
+    assert "\x1b[33mwould change, and be held" in shown
+    lines = [line for line in plain(shown) if path not in line]
+    assert max(map(len, lines)) <= 80
+    gate = next(place for place, line in enumerate(lines) if line.startswith("  held     Approval: "))
+    assert lines[gate + 1].startswith(" " * 11)
+    assert lines[gate + 1][11] != " "
