@@ -16,11 +16,11 @@ def show(told: Json) -> None:
     for each in told["workflows"]:
         _show(each)
     for each in told["faults"]:
-        _complain("fault", "red", f"{each['source']}: {each['message']}")
+        _mark("fault", "red", f"{each['source']}: {each['message']}")
     if told["faults"]:
         click.echo()
     if told["notPlanned"]:
-        output.prose(plan_words.not_planned(told), first="Not planned: ", indent=2)
+        output.prose(f"Not planned: {plan_words.not_planned(told)}")
     click.secho(plan_words.summary(told), bold=True)
 
 
@@ -29,7 +29,7 @@ def _show(each: Json) -> None:
     headline = click.style(plan_words.headline(each), fg=_COLOURS[each["outcome"]])
     click.echo(f"{name}  {headline}  ({each['source']})")
     for fault in each["faults"]:
-        _complain("fault", "red", plan_words.fault(fault), indent=2)
+        _mark("fault", "red", plan_words.fault(fault), indent=2)
     for line in plan_words.facts(each):
         output.prose(line, first="  ", indent=4)
     for found in each["differences"]:
@@ -37,12 +37,11 @@ def _show(each: Json) -> None:
         for line in _changes(found):
             click.echo(f"    {line}")
     for gate in each["held"]:
-        first = f"  {click.style('held', fg='yellow')}     {gate['gate']}: "
-        output.prose(gate["message"], first=first, indent=11)
+        _mark("held", "yellow", f"{gate['gate']}: {gate['message']}", indent=2)
     for line in plan_words.way(each):
         output.prose(line, first="  ", indent=4)
     for warning in each["warnings"]:
-        _complain("warning", "yellow", warning, indent=2)
+        _mark("warning", "yellow", warning, indent=2)
     click.echo()
 
 
@@ -51,6 +50,6 @@ def _changes(found: Json) -> Iterator[str]:
         yield from difference.changes(found)
 
 
-def _complain(word: str, colour: str, text: str, indent: int = 0) -> None:
+def _mark(word: str, colour: str, text: str, indent: int = 0) -> None:
     first = f"{'':{indent}}{click.style(word, fg=colour)}{'':{9 - len(word)}}"
     output.prose(text, first=first, indent=indent + 9)

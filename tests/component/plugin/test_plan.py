@@ -11,6 +11,7 @@ from keep_operator.domain import revision
 
 from .conftest import HASHES, Json, Terminal, definition
 from .test_read_api import ARCHIVED, Console, console  # noqa: F401 -- a fixture
+from .test_terminal import on_a_terminal, plain
 
 pytestmark = pytest.mark.component
 
@@ -427,9 +428,7 @@ def test_a_config_map_changes_the_workflows_that_name_it(settled: Terminal, tmp_
 def test_the_plan_as_data_is_as_the_guide_has_it(settled: Terminal, tmp_path: Path) -> None:
     """A program that is written by the page finds every field, and no other."""
     page = (
-        (Path(__file__).parents[3] / "docs" / "releasing.md")
-        .read_text(encoding="utf-8")
-        .partition("## The plan as data")[2]
+        (Path(__file__).parents[3] / "docs" / "plan.md").read_text(encoding="utf-8").partition("## The plan as data")[2]
     )
     whole, _, each = page.partition("Each of `workflows`:")
     told = json.loads(settled.keep("plan", "-f", write(tmp_path, manifest(40, release=RELEASE)), "-o", "json").stdout)
@@ -491,3 +490,16 @@ def test_what_is_suspended_already_plans_nothing(settled: Terminal, tmp_path: Pa
     told = {each["type"]: (each["status"], each["reason"]) for each in found["then"]["conditions"]}
     assert told["Available"] == ("False", "Suspended")
     assert told["Synced"] == ("True", "InSync")
+
+
+def test_a_plan_fits_the_terminal(settled: Terminal, tmp_path: Path) -> None:
+    """Sentences are broken within their column, and outcomes have colours."""
+    settled.put(tenant(policy=FLOOR))
+    path = write(tmp_path, manifest(50, release=RELEASE))
+    shown = on_a_terminal(settled, "plan", "-f", path)
+    assert "\x1b[33mwould change, and be held" in shown
+    lines = [line for line in plain(shown) if path not in line]
+    assert max(map(len, lines)) <= 80
+    gate = next(place for place, line in enumerate(lines) if line.startswith("  held     Approval: "))
+    assert lines[gate + 1].startswith(" " * 11)
+    assert lines[gate + 1][11] != " "

@@ -179,12 +179,19 @@ def test_changes_are_lines_and_an_outage_is_survived(waiting: Terminal) -> None:
     deployed(waiting, "Unknown", "AwaitingDeploy", "v3 waits for the decision Deploy")
     flow(waiting)["spec"]["release"] = {"strategy": {"type": "Manual"}}
 
+    def looks() -> int:
+        calls = waiting.calls
+        return len([each for each in calls if each[:2] == ["get", "workflows.keep-operator.dev"]])
+
+    def await_looks(number: int) -> None:
+        end = time.monotonic() + 60
+        while looks() < number and time.monotonic() < end:
+            time.sleep(0.05)
+
     def afterwards() -> None:
-        time.sleep(1)
-        change(
-            lambda world: world["failures"].update(get="Unable to connect to the server: dial tcp: connection refused")
-        )
-        time.sleep(6)
+        await_looks(2)
+        change(lambda world: world["failures"].update(get="Unable to connect to the server: dial tcp: refused"))
+        await_looks(looks() + 3)
         change(lambda world: (world["failures"].clear(), world["objects"].update(released)))
 
     def change(how: Callable[[Json], object]) -> None:
@@ -279,7 +286,7 @@ def test_a_terminal_is_drawn_over_and_left_clean(waiting: Terminal) -> None:
 
 def test_every_phase_is_in_the_guide() -> None:
     """Whoever reads a phase can look up what it means, and how watching ends with it."""
-    page = (Path(__file__).parents[3] / "docs" / "releasing.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "plan.md").read_text(encoding="utf-8")
     rows = [
         line.split("|")
         for line in page.partition("| Phase |")[2].partition("## ")[0].splitlines()

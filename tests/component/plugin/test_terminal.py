@@ -19,7 +19,7 @@ pytestmark = pytest.mark.component
 KEEP = str(Path(sys.executable).with_name("kubectl-keep"))
 
 
-def _on_a_terminal(terminal: Terminal, *words: str, **environment: str) -> str:
+def on_a_terminal(terminal: Terminal, *words: str, **environment: str) -> str:
     """What a terminal of 80 columns shows."""
     terminal.save()
     ours, theirs = pty.openpty()
@@ -41,7 +41,7 @@ def _on_a_terminal(terminal: Terminal, *words: str, **environment: str) -> str:
     return shown.decode()
 
 
-def _plain(text: str) -> list[str]:
+def plain(text: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "").splitlines()
 
 
@@ -49,10 +49,10 @@ def test_tables_fit_the_terminal(terminal: Terminal) -> None:
     """A long note is broken within its column, and no line runs over; states have colours."""
     long = terminal.objects[next(key for key in terminal.objects if "-v2-" in key)]
     long["spec"]["changeNote"] = "Limit lowered since the channel drowned in messages " * 4
-    shown = _on_a_terminal(terminal, "history", "high-cpu")
+    shown = on_a_terminal(terminal, "history", "high-cpu")
     assert "\x1b[32mactive" in shown
     assert "\x1b[31mheld back" in shown
-    lines = _plain(shown)
+    lines = plain(shown)
     assert max(map(len, lines)) <= 80
     column = next(line.index("NOTE") for line in lines if "NOTE" in line)
     broken = [line for line in lines if line.startswith(" " * column)]
@@ -62,7 +62,7 @@ def test_tables_fit_the_terminal(terminal: Terminal) -> None:
 
 def test_colours_can_be_done_without(terminal: Terminal) -> None:
     """NO_COLOR is honoured, and a pipe gets neither colours nor broken lines."""
-    assert "\x1b[3" not in _on_a_terminal(terminal, "history", "high-cpu", NO_COLOR="1")
+    assert "\x1b[3" not in on_a_terminal(terminal, "history", "high-cpu", NO_COLOR="1")
     terminal.objects[next(key for key in terminal.objects if "-v2-" in key)]["spec"]["changeNote"] = "word " * 100
     piped = terminal.keep("history", "high-cpu").stdout
     assert "\x1b" not in piped

@@ -35,70 +35,91 @@ def _looked_at(thing: Thing) -> bool:
     return bool(thing) and thing.status.get("observedGeneration") == thing.raw["metadata"]["generation"]
 
 
-def _comes_true(kube: Kube, keep: Keep, flow: Json, outcome: str) -> Json:
-    """Plans the manifest, applies it, and compares; gives the plan."""
-    text = as_yaml(flow)
+def _come_true(kube: Kube, keep: Keep, flows: dict[str, tuple[Json, str]]) -> dict[str, Json]:
+    """Plans the manifests, applies them, and compares; ``flows`` are they with the outcome of each, by a name for the test."""
+    text = as_yaml(*(flow for flow, _ in flows.values()))
     printed = keep("plan", "-f", "-", "-o", "json", "--exit-code", stdin=text)
-    assert printed.code == {"Unchanged": 0, "Changes": 10, "Held": 11, "Faulty": 1}[outcome], printed
-    (planned,) = json.loads(printed.out)["workflows"]
-    assert planned["outcome"] == outcome, planned
+    plans = {each["name"]: each for each in json.loads(printed.out)["workflows"]}
+    assert {name: plans[name]["outcome"] for name in flows} == {name: outcome for name, (_, outcome) in flows.items()}
+    codes = {"Unchanged": 0, "Changes": 10, "Held": 11, "Faulty": 1}
+    assert printed.code == codes[max((outcome for _, outcome in flows.values()), key=list(codes).index)], printed
     kube.kubectl("apply", "-f", "-", stdin=text)
-    then = {each["type"]: (each["status"], each["reason"]) for each in planned["then"]["conditions"]}
+    for name, (flow, _) in flows.items():
+        then = {each["type"]: (each["status"], each["reason"]) for each in plans[name]["then"]["conditions"]}
 
-    active, made = planned["then"]["active"], planned["revision"]
+        def so(thing: Thing, plan: Json = plans[name], then: dict[str, tuple[str, str]] = then) -> bool:
+            active, made = plan["then"]["active"], plan["revision"]
+            latest = thing.status.get("latestCreatedRevision") or {}
+            return (
+                _looked_at(thing)
+                and {kind: thing.condition(kind) for kind in COMPARED} == {kind: then.get(kind) for kind in COMPARED}
+                and (thing.status.get("activeRevision") or {}).get("number") == (active and active["number"])
+                and (made is None or (latest["number"], latest["contentHash"]) == (made["number"], made["contentHash"]))
+            )
 
-    def so(thing: Thing) -> bool:
-        told = {kind: thing.condition(kind) for kind in COMPARED}
-        latest = thing.status.get("latestCreatedRevision") or {}
-        return (
-            _looked_at(thing)
-            and told == {kind: then.get(kind) for kind in COMPARED}
-            and (thing.status.get("activeRevision") or {}).get("number") == (active and active["number"])
-            and (made is None or (latest["number"], latest["contentHash"]) == (made["number"], made["contentHash"]))
-        )
-
-    kube.await_state(flow, so, f"what was foretold ({then})")
-    return dict(planned)
+        kube.await_state(flow, so, f"what was foretold ({then})")
+    return plans
 
 
 def test_what_is_planned_comes_true(kube: Kube, keep: Keep, namespace: str, operate: Operate) -> None:
-    """Edit after edit, the operator does what the plan has said the moment before: versions, gates, canaries, holds, faults."""
+    """Merge after merge, the operator does what the plan has said: versions, gates, canaries, holds, pins, faults."""
     operate(KEEP_OPERATOR_DECISIONS_UNVERIFIED="Record")
-    kube.create(tenant("team", policy=FLOOR))
-    kube.await_ready(tenant("team"))
+    kube.create(tenant("team"), tenant("strict", policy=FLOOR))
+    kube.await_ready(tenant("team"), tenant("strict"))
 
-    def flow(does: Json, **spec: object) -> Json:
-        return workflow("high-cpu", namespace, "team", does=does, **spec)
+    def flow(name: str, message: str, limit: int = 80, does: Json | None = None, **spec: object) -> Json:
+        ref = "strict" if name == "strict" else "team"
+        return workflow(name, namespace, ref, does=does or _does(limit, message), **spec)
 
-    first = _comes_true(kube, keep, flow(_does(80)), "Held")  # all of it is new, so what is important is too
-    assert (first["created"], first["held"][0]["gate"]) == (True, "Approval")
-    assert keep("approve", "high-cpu").code == 0
-    kube.await_condition(flow({}), "Deployed", ("True", "RevisionActive"))
+    canary: Json = {"release": {"strategy": CANARY}}
+    names = ("strict", "same", "edited", "told", "manual", "tried", "older", "pinned", "waiting", "broken", "mended")
+    first = _come_true(
+        kube, keep, {name: (flow(name, "hot"), "Held" if name == "strict" else "Changes") for name in names}
+    )
+    assert first["strict"]["held"][0]["gate"] == "Approval"  # all of it is new, so what is important is too
+    assert keep("approve", "strict").code == 0
+    kube.await_condition(flow("strict", "hot"), "Deployed", ("True", "RevisionActive"))
 
-    assert _comes_true(kube, keep, flow(_does(80)), "Unchanged")["revision"] is None
-    _comes_true(kube, keep, flow(_does(80, "warm")), "Changes")
-    _comes_true(kube, keep, flow({**_does(80, "warm"), "description": "Tells the channel."}), "Changes")
-    held = _comes_true(kube, keep, flow(_does(90, "warm")), "Held")
-    assert held["release"]["approval"]["important"]["paths"] == ["consts.limit"]
-    _comes_true(kube, keep, flow(_does(80, "cool"), release={"strategy": {"type": "Manual"}}), "Held")
-    tried = _comes_true(kube, keep, flow(_does(80, "cold"), release={"strategy": CANARY}), "Changes")
-    assert tried["then"]["active"]["number"] == 2
-    anew = _comes_true(kube, keep, flow(_does(80, "icy"), release={"strategy": CANARY}), "Changes")
-    assert anew["release"]["canary"]["becomes"] == "Restarts"
-    back = _comes_true(kube, keep, flow(_does(80, "hot"), release={"strategy": CANARY}), "Changes")
-    assert (back["revision"]["sameContentAs"], back["then"]["active"]["number"]) == (1, back["revision"]["number"])
-    _comes_true(kube, keep, flow(_does(80, "new"), release={"pin": {"revision": 2}}), "Held")
-    _comes_true(kube, keep, flow(_does(80, "new")), "Changes")
-
-    done = keep("rollback", "high-cpu", "-m", "incident 4711")
-    assert done.code == 0, done.err
-    assert _comes_true(kube, keep, flow(_does(80, "new")), "Unchanged")["revision"] is None
-    assert _comes_true(kube, keep, flow(_does(80, "mended")), "Changes")["release"]["endsHold"]
-    _comes_true(kube, keep, flow(_does(80, "chat", type="slack", config="{{ providers.chat }}")), "Held")
     broken = _does(80)
     del broken["actions"]
-    _comes_true(kube, keep, flow(broken), "Faulty")
-    kube.delete(flow({}))
+    second = _come_true(
+        kube,
+        keep,
+        {
+            "strict": (flow("strict", "hot", limit=90), "Held"),
+            "same": (flow("same", "hot"), "Unchanged"),
+            "edited": (flow("edited", "warm"), "Changes"),
+            "told": (flow("told", "", does={**_does(80), "description": "Tells the channel."}), "Changes"),
+            "manual": (flow("manual", "warm", release={"strategy": {"type": "Manual"}}), "Held"),
+            "tried": (flow("tried", "warm", **canary), "Changes"),
+            "older": (flow("older", "warm"), "Changes"),
+            "pinned": (flow("pinned", "warm", release={"pin": {"revision": 1}}), "Held"),
+            "waiting": (flow("waiting", "", does=_does(80, type="slack", config="{{ providers.chat }}")), "Held"),
+            "broken": (flow("broken", "", does=broken), "Faulty"),
+            "mended": (flow("mended", "warm"), "Changes"),
+        },
+    )
+    assert second["strict"]["release"]["approval"]["important"]["paths"] == ["consts.limit"]
+    assert (second["told"]["revision"], second["tried"]["then"]["active"]["number"]) == (None, 1)
+    done = keep("rollback", "mended", "-m", "incident 4711")
+    assert done.code == 0, done.err
+
+    third = _come_true(
+        kube,
+        keep,
+        {
+            "strict": (flow("strict", "warm", limit=80), "Changes"),
+            "tried": (flow("tried", "cold", **canary), "Changes"),
+            "older": (flow("older", "hot", **canary), "Changes"),
+            "pinned": (flow("pinned", "warm"), "Changes"),
+            "mended": (flow("mended", "warm", suspend=False), "Unchanged"),
+            "waiting": (flow("waiting", "hot"), "Changes"),
+        },
+    )
+    assert third["tried"]["release"]["canary"]["becomes"] == "Restarts"
+    assert (third["older"]["revision"]["sameContentAs"], third["older"]["then"]["active"]["number"]) == (1, 3)
+    mended = _come_true(kube, keep, {"mended": (flow("mended", "cold"), "Changes")})
+    assert mended["mended"]["release"]["endsHold"]
 
 
 def test_a_release_is_followed_and_decided_on(kube: Kube, keep: Keep, namespace: str, operate: Operate) -> None:
