@@ -52,11 +52,14 @@ class Outcome:
 
 
 def rehearse(seen: Observed, contents: Mapping[int, Mapping[str, Any]], now: datetime) -> Outcome:
-    """Everything that comes of ``seen``; ``contents`` are those of its revisions that are known, by number."""
+    """Everything that comes of ``seen``; ``contents`` are those of its revisions that are known, by number.
+
+    Where no objects of revisions are given they are taken to be as they shall be.
+    """
     known: dict[int, Mapping[str, Any]] = dict(contents)
     done: list[Any] = []
     latest = 0 if seen.own is None else seen.own.latest_number
-    here = _recalled(seen, known, latest)
+    here = _recalled(_pictured(seen, now), known, latest)
     for _ in range(LOOKS):
         plan = workflow.plan(here, now)
         if not plan.actions:
@@ -70,6 +73,17 @@ def rehearse(seen: Observed, contents: Mapping[int, Mapping[str, Any]], now: dat
             here = replace(here, done=name) if name in planning.DONE else here
         here = _recalled(here, known, latest)
     raise AssertionError(f"no end after {LOOKS} looks")
+
+
+def _pictured(seen: Observed, now: datetime) -> Observed:
+    own, met = seen.own, workflow.situation(seen, None, now)
+    if own is None or own.latest is None or met is None or seen.images:
+        return seen
+    approved = release.judge_approval(own, own.latest, met.gates, met.scene).finding
+    images: tuple[Image, ...] = ()
+    for action in mirror.due(seen.object.key.name, own, (), met.gates, approved, {}, now):
+        images = _shown(images, action)
+    return replace(seen, images=images)
 
 
 def _recalled(seen: Observed, contents: Mapping[int, Mapping[str, Any]], latest: int) -> Observed:

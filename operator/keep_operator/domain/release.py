@@ -227,7 +227,7 @@ def _tried(lineage: Lineage, revision: Revision, gates_: Gates, scene: Scene) ->
     A content that is active has nothing to prove against itself.
     """
     active = lineage.active
-    if not gates_.steps or active is None or revision.content_hash == active.content_hash:
+    if not gates_.steps or active is None or active.content_hash == revision.content_hash:
         return None
     if _goes_back(lineage, revision, gates_.rollback_window):
         return None

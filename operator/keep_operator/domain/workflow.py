@@ -484,6 +484,21 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
     return [*effects.of(own, made, FIELD_MANAGER, why)]
 
 
+def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> datetime | None:
+    """Until when runs shall tell of their end from now on, whoever has made active what is watched; None: as it is."""
+    guard, last, known = asked_of.guard, own.deployed, own.watched_until
+    if choice.number is not None and choice.number != own.active_number:
+        # The deployment is later than the look, by less than that.
+        return now + guard.window + LOOK_AGAIN if guard is not None and choice.cause.releases else None
+    if guard is not None and last is not None and last.cause.releases and now < last.at + guard.window:
+        until = last.at + guard.window
+        if known is None or known < until:
+            return until
+    if waits_for_runs(own, asked_of, choice) and (known is None or known < now + WATCHED / 2):
+        return now + WATCHED
+    return None
+
+
 def waits_for_runs(own: Lineage, asked_of: Gates, choice: Choice) -> bool:
     """Whether the next run that ends may tick what is left of the checklist."""
     if choice.deployed.reason != "ChecklistIncomplete" or own.latest is None:
@@ -511,22 +526,6 @@ def rolled_back(actions: Collection[Any]) -> RolledBack | None:
             cause = Cause.AUTO_ROLLBACK if effect.number == lineage.active_number else Cause.CANARY
             return RolledBack(lineage, effect.number, cause, why, shown)
     return None
-
-
-def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> datetime | None:
-    """Until when runs shall tell of their end from now on, whoever has made active what is watched; None: as it is."""
-    guard, last, known = asked_of.guard, own.deployed, own.watched_until
-    if waits_for_runs(own, asked_of, choice) and (known is None or known < now + WATCHED / 2):
-        return now + WATCHED
-    if guard is None:
-        return None
-    if choice.number is not None and choice.number != own.active_number:
-        # The deployment is later than the look, by less than that.
-        return now + guard.window + LOOK_AGAIN if choice.cause.releases else None
-    if last is None or not last.cause.releases or now >= last.at + guard.window:
-        return None
-    until = last.at + guard.window
-    return until if known is None or known < until else None
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:
@@ -636,6 +635,12 @@ def declaring(row: Lineage, declared: Declared) -> Lineage:
         suspended=declared.suspended,
         settings=declared.settings,
     )
+
+
+def settled(row: Lineage, spec: WorkflowSpec, wanted: Wanted | None) -> Lineage:
+    """The row as it is once it says what the spec says, for those who know the spec and not the row."""
+    written = declaring(row, _declared(spec, row.external_name, wanted, row))
+    return replace(written, checksum=history.checksum(written))
 
 
 def _said(own: Lineage) -> Declared:

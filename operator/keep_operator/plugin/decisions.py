@@ -182,7 +182,7 @@ def check(workflow: str, item: str, version: str, reason: str | None, asked: Ask
     """
     kubectl = options.kubectl()
     seen, who = verdict.look(kubectl, workflow, asked)
-    about = _asked_for(seen, version, "Nobody needs to tick anything for it")
+    about = _asked_for(seen, version)
     verdict.decide(kubectl, seen, who, "CheckItem", asked, revision=about, item=item, reason=reason)
 
 
@@ -271,18 +271,18 @@ def _review(workflow: str, action: str, version: str, asked: Asked, reason: str 
     """A decision about a content that was read: it is bound to the whole hash."""
     kubectl = options.kubectl()
     seen, who = verdict.look(kubectl, workflow, asked)
-    about = _asked_for(seen, version, "Nothing came of the approval that it waited for")
+    about = _asked_for(seen, version)
     verdict.decide(kubectl, seen, who, action, asked, revision=about, reason=reason)
 
 
-def _asked_for(seen: View, version: str, otherwise: str) -> Json:
+def _asked_for(seen: View, version: str) -> Json:
     """The version that is meant, by its hash. Raises No where the spec asks for another one by now."""
     desired = seen.status.get("desiredRevision") or {}
     found = seen.find(version)
     if found is not None and desired.get("contentHash") not in (None, found.content_hash):
         now = f"v{desired['number']} ({desired['contentHash'][:8]})"
         raise ends.No(
-            f"the spec of {seen.name} does not ask for {found} any more, but for {now}. {otherwise}. What differs: "
+            f"the spec of {seen.name} does not ask for {found} any more, but for {now}: nothing was decided. What differs: "
             f"kubectl keep diff {seen.name} v{found.number} v{desired['number']}"
         )
     if found is not None:

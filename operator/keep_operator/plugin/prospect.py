@@ -241,7 +241,11 @@ class Surroundings:
             name = workflow_shape.effective_name(live, there.name)
         made = lineage.of(there, self._archived(there, warnings), steps=steps, groups=groups)
         owner = Owner(_CLUSTER, there.namespace, there.name, seen.object.uid)
-        return replace(made, owner=owner, external_name=name, read_at=self.now)
+        made = replace(made, owner=owner, external_name=name, read_at=self.now)
+        if live is None or isinstance(live, Invalid):
+            return made
+        inline = seen.wanted if live.definition is None else desired.read(live.definition)
+        return workflow.settled(made, live, inline)
 
     def _archived(self, there: View, warnings: list[str]) -> tuple[Version, ...]:
         left = int(there.status.get("revisionCount") or 0) - len(there.versions)

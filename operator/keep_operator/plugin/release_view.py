@@ -296,5 +296,5 @@ def summary(state: State) -> Sequence[str]:
     analysis = f", {_figures(canary['analysis'])}" if canary.get("analysis") else ""
     version = f"v{told['desired']['number']} " if told["desired"] else ""
     held = "; ".join(f"{each['gate']}: {each['message']}" for each in told["held"])
-    reason = (told["deployed"] or {}).get("message") or "" if not canary else ""
-    return (f"{version}{_WORDS[state.phase]}{share}{analysis}", held or reason)
+    why = (told["deployed"] or {}).get("message") or "" if not canary else ""
+    return (f"{version}{_WORDS[state.phase]}{share}{analysis}", held or why)

@@ -44,11 +44,13 @@ def settled(terminal: Terminal) -> Terminal:
     """v3 is active and asked for, after v1 and v2; the Tenant asks for nothing."""
     terminal.put(tenant())
     flow = terminal.objects["workflows.keep-operator.dev/high-cpu"]
+    owner = {"apiVersion": flow["apiVersion"], "kind": "Tenant", "name": "keep", "uid": META["uid"]}
     flow["metadata"] |= {
+        **META,
         "uid": "w-1",
-        "resourceVersion": "9",
         "generation": 3,
-        "creationTimestamp": META["creationTimestamp"],
+        "finalizers": ["keep-operator.dev/workflow"],
+        "ownerReferences": [{**owner, "controller": False, "blockOwnerDeletion": True}],
     }
     status = flow["status"]
     del status["hold"]
@@ -479,3 +481,13 @@ def test_archived_versions_are_asked_of_the_read_api(
     missed = planned(settled, write(tmp_path, manifest(50)), "--api-url", "http://127.0.0.1:1", "--api-token", "x")
     assert (missed["outcome"], missed["revision"]["number"]) == ("Changes", 5)
     assert missed["warnings"][0].startswith("1 archived version(s) are not known here")
+
+
+def test_what_is_suspended_already_plans_nothing(settled: Terminal, tmp_path: Path) -> None:
+    """The same manifest again says what the operator says, also of a Workflow that stands still."""
+    settled.objects["workflows.keep-operator.dev/high-cpu"]["spec"]["suspend"] = True
+    found = planned(settled, write(tmp_path, manifest(30, suspend=True)))
+    assert (found["outcome"], found["held"]) == ("Unchanged", [])
+    told = {each["type"]: (each["status"], each["reason"]) for each in found["then"]["conditions"]}
+    assert told["Available"] == ("False", "Suspended")
+    assert told["Synced"] == ("True", "InSync")

@@ -54,6 +54,9 @@ def rehearsed(world: World) -> Outcome:
 def comes_true(world: World) -> Outcome:
     """Whatever the plan says is so after the reconcile, and nothing else."""
     outcome = rehearsed(world)
+    # Who plans from outside is given no objects of revisions, and says the same.
+    contents = {number: content for (_, number), content in world.contents.items()}
+    assert rehearsal.rehearse(replace(world.observe(), images=()), contents, world.now).status == outcome.status
     world.reconcile()
     said = {name: value for name, value in outcome.status.items() if value is not None}
     assert said == dict(world.status)
