@@ -274,6 +274,8 @@ def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     lineage, latest = met.lineage, met.lineage.latest
     tried = lineage.canary
     if tried is not None and tried.paused is not None:
+        if (closed := _closed(spec, met)) is not None:
+            return closed
         goes_on = canary.resume(tried, met.scene.now)
         return Verdict(
             "Done", f"The canary of v{tried.candidate} goes on", (SetCanary(lineage, goes_on),), tried.candidate
@@ -469,6 +471,16 @@ def _of_canary(spec: WorkflowDecisionSpec, lineage: Lineage) -> Canary | Verdict
     return lineage.canary
 
 
+def _closed(spec: WorkflowDecisionSpec, met: Situation) -> Verdict | None:
+    """Why the candidate keeps no share: a gate was shut since the canary began, and the Workflow's next look will end it."""
+    lineage, candidate = met.lineage, met.lineage.candidate
+    assert candidate is not None  # the foreign key
+    if (barred := _barred(spec, lineage, candidate)) is not None:
+        return barred
+    shut = release.shut(lineage, candidate, met.gates, met.scene)
+    return None if shut is None else Verdict("Refused", shut.message, to_number=candidate.number)
+
+
 def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     """The next step, or with ``full`` the end of all of them; no way around a gate that was shut since it began."""
     lineage, steps = met.lineage, met.gates.steps
@@ -477,12 +489,8 @@ def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     tried = _of_canary(spec, lineage)
     if isinstance(tried, Verdict):
         return tried
-    candidate = lineage.candidate
-    assert candidate is not None  # the foreign key
-    if (shut := _barred(spec, lineage, candidate)) is not None:
-        return shut
-    if (closed := release.shut(lineage, candidate, met.gates, met.scene)) is not None:
-        return Verdict("Refused", closed.message, to_number=candidate.number)
+    if (closed := _closed(spec, met)) is not None:
+        return closed
     further = canary.skip(replace(tried, paused=None, paused_since=None), met.scene.now)
     progress = canary.advance(further, steps, None, None, met.scene.now)
     if spec.full or progress.canary is None:
@@ -524,6 +532,8 @@ def _pause(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return tried
     if tried.paused is not None:
         return Verdict("NoOp", f"The canary of v{tried.candidate} is paused already", to_number=tried.candidate)
+    if (closed := _closed(spec, met)) is not None:
+        return closed
     effect = SetCanary(met.lineage, canary.pause(tried, met.scene.now))
     return Verdict("Done", f"v{tried.candidate} keeps {tried.weight} % of the runs", (effect,), tried.candidate)
 

@@ -466,13 +466,18 @@ def test_what_is_active_cannot_be_denied_under_another_number() -> None:
     assert decide(made, "Deny", 2) == "Done"
 
 
-def test_promote_is_no_way_around_a_gate() -> None:
+@pytest.mark.parametrize(
+    ("action", "more"), [("Promote", {"full": True}), ("Promote", {}), ("Pause", {}), ("Resume", {})]
+)
+def test_no_decision_keeps_a_canary_whose_gate_was_shut(action: str, more: dict[str, Any]) -> None:
     """A-AP-8: the Tenant has just asked for approval, and nobody has looked at the Workflow since."""
     made = world("A", release=CANARY)
     made.edit(spec_of("B", release=CANARY))
     made.settle()
+    if action == "Resume":
+        assert decide(made, "Pause") == "Done"
     made.tenant = tenant_sight(policy=TenantPolicy(approval_floor=Approval(required="Always")))
-    assert decide(made, "Promote", full=True) == "Refused"
+    assert decide(made, action, **more) == "Refused"
     assert shares(made) == {1: 100}
 
 
