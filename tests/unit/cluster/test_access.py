@@ -61,9 +61,6 @@ def test_some_namespaces_only() -> None:
         "validatingadmissionpolicybindings",
         "subjectaccessreviews",
         "selfsubjectaccessreviews",
-        "subjectaccessreviews",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
     }
     roles = access.watched_roles("operator", ["b", "a", "a"])
     assert [(m["kind"], m["metadata"]["namespace"]) for m in roles] == [
@@ -122,7 +119,4 @@ def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
         "validatingadmissionpolicybindings",
         "subjectaccessreviews",
         "selfsubjectaccessreviews",
-        "subjectaccessreviews",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
     }
