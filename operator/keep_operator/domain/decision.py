@@ -180,10 +180,16 @@ def _cleared(lineage: Lineage, revision: Revision) -> tuple[Effect, ...]:
     return (ClearRejection(revision.content_hash),) if lineage.rejection(revision) is not None else ()
 
 
-def _activate(spec: WorkflowDecisionSpec, lineage: Lineage, number: int, cause: Cause) -> tuple[Effect, ...]:
+def _activate(spec: WorkflowDecisionSpec, met: Situation, number: int, cause: Cause) -> tuple[Effect, ...]:
+    """The revision becomes active; if that rests on what people have said of it, it is approved for good from now on."""
+    lineage = met.lineage
     if number == lineage.active_number:
         return ()
-    return (Activate(lineage, number, cause, spec.actor, spec.reason or ""),)
+    revision = lineage.get(number)
+    assert revision is not None  # it was found, or chosen
+    verdict = release.judge_approval(lineage, revision, met.gates, met.scene).remember
+    approved = () if verdict is None else (Approve(number, verdict),)
+    return (*approved, Activate(lineage, number, cause, spec.actor, spec.reason or ""))
 
 
 def _ended(lineage: Lineage) -> tuple[Effect, ...]:
@@ -219,7 +225,7 @@ def _rollback(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verd
         effects = (
             *cleared,
             *_ended(lineage),
-            *_activate(spec, lineage, target.number, Cause.HOLD_ENDED),
+            *_activate(spec, met, target.number, Cause.HOLD_ENDED),
             *_over(lineage, "RolledBack"),
         )
         return Verdict("Done", f"{target} is active again, as the definition says", effects, target.number)
@@ -235,7 +241,7 @@ def _rollback(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verd
     effects = (
         *cleared,
         SetHold(hold),
-        *_activate(spec, lineage, target.number, Cause.ROLLBACK),
+        *_activate(spec, met, target.number, Cause.ROLLBACK),
         *_over(lineage, "RolledBack"),
     )
     return Verdict("Done", f"{target} is active in place of {active}; {latest} is held back", effects, target.number)
@@ -263,7 +269,7 @@ def _deploy(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     effects = (
         *_cleared(lineage, latest),
         *_ended(lineage),
-        *_activate(spec, lineage, latest.number, Cause.DEPLOY),
+        *_activate(spec, met, latest.number, Cause.DEPLOY),
         *_over(lineage, "Deployed"),
     )
     return Verdict("Done", f"{latest} is active", effects, latest.number)
@@ -289,7 +295,7 @@ def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     effects: tuple[Effect, ...] = (EndHold(lineage),)
     number = lineage.active_number if choice.taken_back is not None else choice.number
     if number is not None:
-        effects += _activate(spec, lineage, number, Cause.HOLD_ENDED)
+        effects += _activate(spec, met, number, Cause.HOLD_ENDED)
     return Verdict("Done", f"{latest} is not held back any more", effects, number)
 
 
@@ -317,7 +323,7 @@ def _reject(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict(instead.reason, f"{target} is active. {instead.message}", to_number=target.number)
     if lineage.hold is not None:
         effects += (SetHold(replace(lineage.hold, target=instead.number)),)
-    effects += _activate(spec, lineage, instead.number, Cause.REJECTED)
+    effects += _activate(spec, met, instead.number, Cause.REJECTED)
     return Verdict("Done", f"{target} is rejected; {instead} is active in its place", effects, instead.number)
 
 
@@ -494,7 +500,7 @@ def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     further = canary.skip(replace(tried, paused=None, paused_since=None), met.scene.now)
     progress = canary.advance(further, steps, None, None, met.scene.now)
     if spec.full or progress.canary is None:
-        effects = (*_activate(spec, lineage, tried.candidate, Cause.CANARY), *_over(lineage, "Promoted"))
+        effects = (*_activate(spec, met, tried.candidate, Cause.CANARY), *_over(lineage, "Promoted"))
         return Verdict("Done", f"{lineage.candidate} is active", effects, tried.candidate)
     message = (
         f"{lineage.candidate} is at step {progress.canary.step + 1} of {len(steps)}, with {progress.canary.weight} %"

@@ -681,3 +681,18 @@ def test_what_is_active_is_watched_also_where_the_definition_is_gone() -> None:
     made.wanted = UNREAD
     ran(made, 2, True, True, True, True)
     assert shares(made) == {1: 100}
+
+
+def test_what_is_deployed_on_the_word_of_peers_is_approved_for_good() -> None:
+    """Approved while nobody had to, then a floor while the Workflow is suspended, and no look in between: Deploy notes it."""
+    made = World(spec=spec_of("A", suspend=True))
+    made.settle()
+    made.edit(spec_of("A", release={"strategy": {"type": "Manual"}}))
+    made.settle()
+    assert decide(made, "Approve", 1) == "Done"
+    made.edit(spec_of("A", suspend=True, release={"strategy": {"type": "Manual"}}))
+    made.settle()
+    made.tenant = tenant_sight(policy=TenantPolicy(approval_floor=Approval(required="Always")))
+    assert decide(made, "Deploy", 1) == "Done"
+    assert made.lineage.active_number == 1
+    assert made.lineage.revisions[0].approved == "ApprovedByPeers"
