@@ -34,6 +34,18 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class TableRow:
+    """One object as the server prints it: the cells by the names of the kind's columns."""
+
+    namespace: str
+    name: str
+    cells: dict[str, Any]
+
+
+Rows = list[TableRow]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerVersion:
     """What the API server calls itself (``git`` like ``v1.31.2``), and its clock as of the answer, to the second."""
 
@@ -167,6 +179,24 @@ class Cluster:
             yield page
             if not token:
                 return
+
+    async def table(self, resource: Resource, namespace: str | None = None) -> Rows:
+        """All objects as `kubectl get` shows them, columns of lower priority too: a small part of what they are.
+
+        Raises ``failures.Expired`` where reading took so long that the server forgot the moment: begin anew.
+        """
+        rows: Rows = []
+        token = ""
+        while True:
+            query = {"limit": str(self._page_size)} | ({"continue": token} if token else {})
+            request = call.on_collection(
+                "list", "GET", resource, namespace, query=query, accept=call.TABLE, repeatable=True
+            )
+            document = await self._ask(request)
+            rows += _rows(request, document)
+            token = str((document.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return rows
 
     def watch(
         self,
@@ -335,6 +365,19 @@ class Cluster:
         document = await self._ask_for_object(request)
         assert document is not None  # send() raises before that
         return document
+
+
+def _rows(request: Call, document: Manifest) -> Rows:
+    """The rows of a table; raises Unavailable where the answer is none."""
+    columns = [str(each.get("name")) for each in document.get("columnDefinitions") or ()]
+    if document.get("kind") != "Table" or not columns:
+        raise failures.no_json(str(request), 200)
+    found = []
+    for row in document.get("rows") or ():
+        metadata = (row.get("object") or {}).get("metadata") or {}
+        cells = dict(zip(columns, row.get("cells") or (), strict=False))
+        found.append(TableRow(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""), cells))
+    return found
 
 
 def _page(request: Call, document: Manifest) -> tuple[Listing, str]:

@@ -1,0 +1,63 @@
+"""From templates to HTML: one environment, which escapes everything and knows no undefined name."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from keep_operator.domain.history import SHORT_HASH
+
+HERE: Final = Path(__file__).parent
+STATIC: Final = HERE / "static"
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+class Renderer:
+    """Renders templates; made once per process. ``now`` is what relative times are told by."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.filters |= {"when": self._when, "short": lambda text: str(text)[:SHORT_HASH]}
+        self._environment.globals |= {"static": static_url}
+
+    def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """The page; raises where a template asks for what it was not given."""
+        return self._environment.get_template(template).render(values)
+
+    def _when(self, at: datetime | str | None) -> Markup:
+        """A time as people say it, with the exact one to be seen on hover and by programs."""
+        if at is None:
+            return Markup("<span>–</span>")
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+        exact = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, ago(moment, self._now()))
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """How long ago, in the largest unit that fits, or in how long."""
+    seconds = (now - at).total_seconds()
+    for unit, size in _UNITS:
+        if abs(seconds) >= size or size == 1:
+            count = int(abs(seconds) // size)
+            return f"{count} {unit} ago" if seconds >= 0 else f"in {count} {unit}"
+    raise AssertionError
+
+
+@cache
+def static_url(name: str) -> str:
+    """The address of a static file, with its content's hash: what browsers keep is never stale."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]
+    return f"/static/{name}?v={digest}"
