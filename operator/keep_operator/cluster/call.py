@@ -22,7 +22,7 @@ class Call:
 
     ``verb`` is Kubernetes' word (``apply`` for server-side apply), ``target`` the plural with its subresource,
     ``repeatable`` says that sending it twice does no more than sending it once, ``absence_is_answer`` that a
-    missing object is an answer and no failure.
+    missing object is an answer and no failure. ``token``: it is asked as whom that belongs to, and not as ourselves.
     """
 
     verb: str
@@ -36,6 +36,7 @@ class Call:
     accept: str = JSON
     repeatable: bool = False
     absence_is_answer: bool = False
+    token: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.verb, self.target, self.object) if part)

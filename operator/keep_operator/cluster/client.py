@@ -230,12 +230,18 @@ class Cluster:
     # -- writing --------------------------------------------------------------------------------------------------
 
     async def create(
-        self, resource: Resource, namespace: str | None, body: Manifest, *, repeatable: bool = False
+        self,
+        resource: Resource,
+        namespace: str | None,
+        body: Manifest,
+        *,
+        repeatable: bool = False,
+        token: str | None = None,
     ) -> Manifest:
         """The object as the server made it; Conflict (AlreadyExists) if there is one of that name.
 
         Not repeated once it may have arrived: after Unavailable the object may exist. ``repeatable``: it is a question that
-        leaves nothing behind.
+        leaves nothing behind. With ``token`` somebody else makes it, whom that belongs to.
         """
         request = call.on_collection(
             "create",
@@ -245,6 +251,7 @@ class Cluster:
             query={"fieldManager": FIELD_MANAGER},
             body=call.encode(body),
             repeatable=repeatable,
+            token=token,
         )
         return await self._ask(request)
 

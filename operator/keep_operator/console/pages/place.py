@@ -1,0 +1,80 @@
+"""The workflow that a page is about: its object, its line of versions, and what the user may do with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keep_operator.cluster.reviews import Right
+from keep_operator.console import asked, problems, room
+from keep_operator.console.asked import Place
+from keep_operator.console.pages.visit import Visit, address
+from keep_operator.domain.history import Lineage, Revision
+from keep_operator.errors import KeepOperatorError
+from keep_operator.resources.decision import ACTIONS
+from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS
+from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN
+from keep_operator.store import workflows
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """``object`` is the Workflow as the API server has it, empty where it is gone; ``lineage`` its history."""
+
+    place: Place
+    object: Mapping[str, Any]
+    lineage: Lineage
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """Its status."""
+        return self.object.get("status") or {}
+
+    @property
+    def conditions(self) -> list[Mapping[str, Any]]:
+        """Its conditions, as the operator orders them."""
+        return list(self.status.get("conditions") or ())
+
+    def condition(self, kind: str) -> Mapping[str, Any]:
+        """One of them, empty where it is not there."""
+        return next((each for each in self.conditions if each.get("type") == kind), {})
+
+    def named(self, text: str) -> Revision:
+        """The version that is meant. Raises Problem 404."""
+        return asked.resolved(self.lineage, text, self.place)
+
+    def href(self, *parts: object, **query: str) -> str:
+        """The address of one of its pages."""
+        return address("w", self.place.namespace, self.place.name, *parts, **query)
+
+
+async def subject(visit: Visit) -> Subject:
+    """The workflow in the path, if the user may read it. Raises Problem: 403, 404, 503."""
+    namespace, name = visit.path("namespace"), visit.path("name")
+    if not _fits(DNS_LABEL, namespace, 63) or not _fits(DNS_SUBDOMAIN, name, 253):
+        raise problems.missing("WorkflowNotFound", "No Workflow can have that name.")
+    where = Place(namespace, name)
+    visit.request.state.told |= {"namespace": namespace, "workflow": name}
+    await visit.admit(Right("get", WORKFLOWS, namespace, name))
+    try:
+        found = await visit.here.cluster.get(WORKFLOWS, namespace, name)
+    except KeepOperatorError as failure:
+        raise room.cluster_failed(failure) from None
+    async with visit.here.look() as conn:
+        line = await visit.here.line(conn, where)
+        lineage = await workflows.find(conn, line.id)
+    assert lineage is not None  # rows of lineages are never removed
+    return Subject(where, found or {}, lineage)
+
+
+def _fits(pattern: str, text: str, longest: int) -> bool:
+    import re  # noqa: PLC0415
+
+    return len(text) <= longest and re.fullmatch(pattern[1:-1], text) is not None
+
+
+async def actions(visit: Visit, about: Subject) -> dict[str, bool]:
+    """Which decisions the user may make, by their names; the API server has the last word."""
+    create = Right("create", WORKFLOW_DECISIONS, about.place.namespace)
+    verbs = [Right(each.lower(), WORKFLOWS, about.place.namespace, about.place.name) for each in ACTIONS]
+    may, *each_may = await visit.may(create, *verbs)
+    return {action: may and allowed for action, allowed in zip(ACTIONS, each_may, strict=True)}
