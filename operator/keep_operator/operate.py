@@ -326,6 +326,7 @@ async def _follow_changes(built: Rooms, url: str, name: str) -> None:
             changed=changed,
             key_changed=sealed_anew.set,
             run_failed=built.run_news.failed,
+            run_ended=built.run_news.ended,
             connected=built.run_news.may_have_missed,
         )
     finally:

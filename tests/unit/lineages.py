@@ -25,7 +25,7 @@ def minute(number: int) -> datetime:
 
 
 def lineage(contents: str, deployed: str = "", **fields: Any) -> Lineage:
-    """Revisions with these contents, one letter each; ``deployed`` as in ``1 2 R1``: R, P, D or H before a number is the cause.
+    """Revisions with these contents, one letter each; ``deployed`` as in ``1 2 R1``: R, P, D, H, X or C before a number is the cause.
 
     A lower case letter is a content that is not valid.
     """
@@ -39,7 +39,14 @@ def lineage(contents: str, deployed: str = "", **fields: Any) -> Lineage:
         )
         for number, letter in enumerate(contents, start=1)
     }
-    causes = {"R": Cause.ROLLBACK, "P": Cause.PIN, "D": Cause.DEPLOY, "H": Cause.HOLD_ENDED, "X": Cause.REJECTED}
+    causes = {
+        "R": Cause.ROLLBACK,
+        "P": Cause.PIN,
+        "D": Cause.DEPLOY,
+        "H": Cause.HOLD_ENDED,
+        "X": Cause.REJECTED,
+        "C": Cause.CANARY,
+    }
     deployments: list[Deployment] = []
     active: int | None = None
     for place, word in enumerate(deployed.split(), start=1):

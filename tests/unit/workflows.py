@@ -8,22 +8,23 @@ from functools import cache
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from keep_operator.domain import decision, desired, history, planning, rollback_to, workflow
+from keep_operator.domain import decision, desired, effects, history, planning, rollback_to, workflow
+from keep_operator.domain.canary import Question, Stats
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle, Handled, Verdict
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
-from keep_operator.domain.history import Author, Deployment, Flaw, Lineage, Revision
+from keep_operator.domain.effects import Activate, Effect, Take
+from keep_operator.domain.history import Author, Check, Deployment, Flaw, Lineage, Review, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan, SetMetadata
-from keep_operator.domain.release import Activate, EndHold
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
 from keep_operator.domain.workflow import Observed
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.kinds import Key
-from keep_operator.resources.objects import ROLLBACK_TO, Object
+from keep_operator.resources.objects import IMPORTANT, ROLLBACK_TO, Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
 from unit.builders import tenant_sight
@@ -60,6 +61,17 @@ def spec_of(letter: str = "A", *, more: Mapping[str, Any] | None = None, **field
     return found
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended. ``failed`` None: it was cancelled."""
+
+    number: int
+    at: datetime
+    failed: bool | None = False
+    mode: str = "Live"
+    took_s: float = 1.0
+
+
 class Refused(Exception):
     """The database would refuse this: what the action was planned on does not hold any more."""
 
@@ -72,6 +84,7 @@ class World:
     now: datetime = START
     uid: int = 1
     generation: int = 1
+    author: Author = ANN
     annotations: dict[str, str] = field(default_factory=dict)
     metadata: SetMetadata = field(default_factory=lambda: SetMetadata((), ()))
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +100,8 @@ class World:
     heirs: tuple[Claim, ...] = ()
     done: str | None = None
     runs_told_at: datetime | None = None
+    ended: list[Ended] = field(default_factory=list)
+    ledger: list[tuple[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     @property
@@ -130,26 +145,47 @@ class World:
         if wanted is None and not isinstance(self.spec, Invalid) and self.spec.definition is not None:
             wanted = _read(json.dumps(self.spec.definition))
         latest = None if own is None else own.latest
-        return Observed(
+        seen = Observed(
             object=self.object,
             cluster_id=CLUSTER,
             tenant_name="keep",
             tenant=self.tenant,
             wanted=wanted,
-            own=own,
+            own=None if own is None else replace(own, read_at=self.now),
             holder=None if holder is own else holder,
             holder_state=None if holder is None or holder is own else HolderState.GONE,
             heirs=self.heirs,
             providers=self.providers,
             images=tuple(self.images.values()),
             previous_content=None if own is None or latest is None else self.contents[own.id, latest.number],
-            author=ANN,
+            author=self.author,
+            important=self.annotations.get(IMPORTANT) == "true",
             source={"tool": "kubectl"},
             asked=self._asked(),
             runs_told_at=self.runs_told_at,
             done=self.done,
             new_id=UUID(int=len(self.rows) + 1),
         )
+        if own is None or isinstance(self.spec, Invalid):
+            return seen
+        asked = workflow.questions(seen, self.spec)
+        active = self.contents.get((own.id, own.active_number or 0)) if asked.active_content else None
+        counted = {name: self._count(each) for name, each in asked.count.items()}
+        seen = replace(seen, active_content=active, counted=counted)
+        return replace(seen, ticks=workflow.ticks(seen, self.spec))
+
+    def _count(self, asked: Question) -> Stats:
+        found = [
+            each
+            for each in self.ended
+            if (each.number, each.mode) == (asked.number, asked.mode)
+            and each.failed is not None
+            and asked.since <= each.at
+            and (asked.until is None or each.at < asked.until)
+        ]
+        longest = sorted(each.took_s for each in found)
+        p95 = longest[max(0, -(-len(longest) * 95 // 100) - 1)] if longest else None
+        return Stats(len(found), sum(bool(each.failed) for each in found), p95)
 
     def _asked(self) -> Asked | None:
         value = self.annotations.get(ROLLBACK_TO)
@@ -233,33 +269,65 @@ class World:
 
     def _carry_out(self, lineage: UUID, spec: WorkflowDecisionSpec, verdict: Verdict) -> None:
         for effect in verdict.effects:
-            self._affect(lineage, effect)
+            self._affect(lineage, effect, spec.actor)
         self.handled.setdefault(
             spec.request_id, Handled(spec.request_id, spec.action, verdict.outcome, verdict.message, self.now)
         )
 
-    def _affect(self, lineage: UUID, effect: decision.Effect) -> None:
+    def _affect(self, lineage: UUID, effect: Effect, actor: str) -> None:  # noqa: PLR0915 - a case each
         row = self.rows[lineage]
+        self.log.append(type(effect).__name__)
+        self.ledger.append((actor, effect))
         match effect:
-            case Activate() | EndHold():
-                self.apply(effect)
-            case decision.SetHold(hold):
+            case Activate():
+                self._activate(effect)
+            case effects.EndHold():
+                if row.hold is None:
+                    raise Refused("there is no hold")
+                self._write(row, hold=None)
+            case effects.SetHold(hold):
                 self._write(row, hold=hold)
-            case decision.Reject(number, reason):
+            case effects.SetCanary(seen, canary):
+                if seen.canary != row.canary or row.active_number != canary.stable:
+                    raise Refused("the canary is not as it was seen")
+                self._write(row, canary=canary)
+            case effects.EndCanary(seen, _):
+                if row.canary is None or seen.canary != row.canary:
+                    raise Refused("the canary is not as it was seen")
+                self._write(row, canary=None)
+            case effects.Review(number, approves, who, groups):
+                others = tuple(each for each in row.reviews if (each.number, each.actor) != (number, who))
+                self._write(row, reviews=(*others, Review(number, who, approves, self.now, tuple(groups))))
+            case effects.Approve(number, verdict):
+                self._verdict(row, number, approved=verdict)
+            case effects.Deny(number, verdict):
+                self._verdict(row, number, denied=verdict)
+            case effects.CheckItem(number, item, done, by, message):
+                kept = tuple(each for each in row.checks if (each.number, each.item) != (number, item))
+                self._write(row, checks=(*kept, Check(number, item, done, by, self.now, message)))
+            case effects.Watch(until):
+                self._write(row, watched_until=until)
+            case effects.Reject(number, reason):
                 self._change(lineage, lambda each: each.number == number, rejected=reason)
-            case decision.ClearRejection(content_hash):
+            case effects.ClearRejection(content_hash):
                 self._change(lineage, lambda each: each.content_hash == content_hash, rejected=None)
-            case decision.Tag(tag, number):
+            case effects.Tag(tag, number):
                 self._untag(lineage, tag)
                 found = self.rows[lineage].get(number)
                 assert found is not None
                 self._change(lineage, lambda each: each.number == number, tags=tuple(sorted((*found.tags, tag))))
-            case decision.Untag(tag):
+            case effects.Untag(tag):
                 self._untag(lineage, tag)
-            case decision.Note():
+            case effects.Note():
                 pass
             case _:
                 assert_never(effect)
+
+    def _verdict(self, row: Lineage, number: int, **verdict: str) -> None:
+        found = row.get(number)
+        if found is None or found.approved is not None or found.denied is not None:
+            raise Refused("that is said for good")
+        self._change(row.id, numbered(number), **verdict)
 
     def _untag(self, lineage: UUID, tag: str) -> None:
         for each in self.rows[lineage].revisions:
@@ -302,12 +370,11 @@ class World:
                 self._write(row, owner=None)
             case workflow.InsertRevision(row, revision, content):
                 self._insert(row, revision, content)
-            case EndHold(row):
-                self._write(row, hold=None)
+            case Take(row, effect, actor):
+                self.log.pop()
+                self._affect(row.id, effect, actor)
             case Handle():
                 self._carry_out(action.lineage.id, action.decision, action.verdict)
-            case Activate():
-                self._activate(action)
             case workflow.Archive(row, numbers):
                 self._change(row.id, lambda each: each.number in numbers, archived_at=self.now)
             case CreateImage(row, revision, name, labels, status, content):
@@ -344,6 +411,9 @@ class World:
         row = self.rows[action.lineage.id]
         if row.active_number != action.lineage.active_number:
             raise Refused("another one is active by now")
+        chosen = row.get(action.number)
+        if chosen is None or row.rejection(chosen) is not None or row.denial(chosen) is not None:
+            raise Refused("its content is barred")
         both = {row.active_number, action.number}
         for each in row.revisions:
             if each.number in both:

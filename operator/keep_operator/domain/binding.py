@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
+from keep_operator.domain import canary
+from keep_operator.domain.events import cel
+from keep_operator.domain.events.cel import EvaluationFailed, Scene
 from keep_operator.domain.execution import MAX_ATTEMPTS, TIMEOUT_S, Mode, Selection, Trigger
 from keep_operator.domain.history import SHORT_HASH, Reference, Refusal
 from keep_operator.domain.ownership import Owner
@@ -65,21 +69,33 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The revision that is meant. ``flaw`` and ``denied`` are why it may not run."""
+    """The revision that is meant. ``flaw``, ``denied`` and ``rejected`` are why it may not run; ``approved``: by peers."""
 
     number: int
     content_hash: str
     flaw: str | None = None
     denied: str | None = None
+    rejected: str | None = None
+    approved: bool = False
     was_active: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A canary that is under way: ``weight`` per cent of the runs are the candidate's; ``sticky_key`` is CEL."""
+
+    number: int
+    content_hash: str
+    weight: int
+    sticky_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` is the candidate's.
 
-    ``unfinished``: whether a run of it has not ended, ``unfinished_alike`` one of the same fingerprint. ``try_number`` is that
-    of the run that is to be tried again.
+    ``tried`` is the canary that is under way. ``unfinished``: whether a run of it has not ended, ``unfinished_alike`` one of
+    the same fingerprint. ``try_number`` is that of the run that is to be tried again.
     """
 
     workflow_id: UUID
@@ -88,6 +104,7 @@ class Seen:
     settings: Mapping[str, Any]
     active_number: int | None
     candidate: Candidate | None
+    tried: Tried | None = None
     strategy: str | None = None
     unfinished: bool = False
     unfinished_alike: bool = False
@@ -112,6 +129,42 @@ class Bound:
         return self.concurrency is Concurrency.REPLACE
 
 
+def key_of(asked: Asked, sticky_key: str | None) -> str:
+    """What a run is told apart by: equal keys get the same revision while a canary is under way (A-CAN-1, A-CAN-2).
+
+    A key of the spec that cannot be evaluated for this run gives way to what there is without one.
+    """
+    if sticky_key is not None:
+        scene = Scene(
+            {
+                "inputs": dict(asked.inputs),
+                "event": dict(asked.event or {}),
+                "trigger": asked.trigger,
+                "fingerprint": asked.fingerprint or "",
+            }
+        )
+        try:
+            return f"key {_compiled(sticky_key).brings(scene)}"
+        except EvaluationFailed:
+            pass
+    if asked.tick is not None:
+        return f"tick {asked.tick.timestamp():.0f}"
+    return asked.fingerprint or asked.idempotency_key
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> cel.Expression:
+    return cel.compiled(text)
+
+
+def is_tried(asked: Asked, seen: Seen) -> bool:
+    """Whether the run is one of those that the canary's candidate gets."""
+    if seen.tried is None or asked.reference is not None or asked.retry_of is not None:
+        return False
+    key = key_of(asked, seen.tried.sticky_key)
+    return canary.chooses(key, seen.workflow_id, seen.tried.content_hash, seen.tried.weight)
+
+
 def bind(asked: Asked, seen: Seen | None) -> Bound | Refusal:
     """The revision for the run, or why it never starts; reasons as condition ``Accepted`` has them."""
     if seen is None:
@@ -129,12 +182,19 @@ def bind(asked: Asked, seen: Seen | None) -> Bound | Refusal:
     return Bound(
         number=seen.candidate.number,
         content_hash=seen.candidate.content_hash,
-        selection="Active" if asked.reference is None and asked.retry_of is None else "Pinned",
+        selection=_selection(asked, seen),
         concurrency=concurrency,
         max_attempts=int(seen.settings.get("maxAttempts") or MAX_ATTEMPTS),
         try_number=seen.try_number + 1,
         lock=f"{seen.workflow_id}/{asked.fingerprint}" if concurrency is Concurrency.QUEUE else None,
     )
+
+
+def _selection(asked: Asked, seen: Seen) -> Selection:
+    if asked.reference is not None or asked.retry_of is not None:
+        return "Pinned"
+    assert seen.candidate is not None
+    return "Canary" if seen.tried is not None and seen.tried.number == seen.candidate.number else "Active"
 
 
 def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
@@ -150,7 +210,10 @@ def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
         return Refusal("RevisionInvalid", f"Revision {version} cannot run: {found.flaw}")
     if found.denied is not None:
         return Refusal("RevisionNotApproved", f"Revision {version} was denied: {found.denied}")
-    if not found.was_active and not asked.unreleased:
+    if found.rejected is not None:
+        return Refusal("RevisionNotApproved", f"Revision {version} was rejected ({found.rejected})")
+    passed = found.was_active or found.approved or _selection(asked, seen) == "Canary"
+    if not passed and not asked.unreleased:
         return Refusal("RevisionNotApproved", f"Revision {version} was never active; deploy it first")
     return None
 

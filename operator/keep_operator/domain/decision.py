@@ -8,16 +8,34 @@ All effects of a decision, the mark that it was handled, and its ledger entry ar
 undoes nothing, and the same `requestId` never does anything again (A-AP-6).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from keep_operator.domain import conditions, history, release, tenancy
+from keep_operator.domain import canary, conditions, gates, history, release, tenancy
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.history import Cause, Hold, Lineage, Reference, Refusal, Revision
+from keep_operator.domain.effects import (
+    Activate,
+    Approve,
+    CheckItem,
+    ClearRejection,
+    Deny,
+    Effect,
+    EndCanary,
+    EndHold,
+    Note,
+    Reject,
+    Review,
+    SetCanary,
+    SetHold,
+    Tag,
+    Untag,
+)
+from keep_operator.domain.gates import Gates
+from keep_operator.domain.history import Canary, Cause, Hold, Lineage, Reference, Refusal, Revision
 from keep_operator.domain.planning import Plan, SetMetadata
-from keep_operator.domain.release import Activate, EndHold, Gates
+from keep_operator.domain.release import Scene
 from keep_operator.resources.decision import RevisionChoice, WorkflowDecisionSpec
 from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOWS, Key
 from keep_operator.resources.objects import Object
@@ -41,54 +59,6 @@ _CARRIED_OUT: Final = ("Done", "NoOp", "Superseded")
 
 
 @dataclass(frozen=True, slots=True)
-class SetHold:
-    """This hold is in force now, in place of the one that was."""
-
-    hold: Hold
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """The content of this revision is never chosen again, under whatever number."""
-
-    number: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClearRejection:
-    """All revisions of this content may be chosen again."""
-
-    content_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tag:
-    """The tag points to this revision now, wherever it did before."""
-
-    tag: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Untag:
-    """The tag points to nothing any more."""
-
-    tag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A text about a revision (None: about the workflow) for the ledger."""
-
-    number: int | None
-    text: str
-
-
-Effect: TypeAlias = SetHold | EndHold | Activate | Reject | ClearRejection | Tag | Untag | Note
-
-
-@dataclass(frozen=True, slots=True)
 class Handled:
     """A decision that was handled, as the database remembers it for ever; ``uid`` is its object's."""
 
@@ -107,14 +77,15 @@ class Handled:
 class Situation:
     """What a decision meets: the workflow as it is, the pin in its spec, its gates, and the decision's own past.
 
-    ``waits`` says what the desired revision waits for, such as a Provider; None where it waits for nothing. ``behind``
+    ``scene`` is what else is known at this moment. ``trusted`` are the accounts whose ``onBehalfOf`` counts. ``behind``
     says what the database is known to have had and does not have now; None where there is no such thing.
     """
 
     lineage: Lineage
+    scene: Scene
     pin: Reference | None = None
-    gates: Gates = release.OPEN
-    waits: str | None = None
+    gates: Gates = gates.OPEN
+    trusted: Collection[str] = ()
     handled: Handled | None = None
     behind: str | None = None
 
@@ -159,8 +130,18 @@ def judge(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
             return _untag(spec, met)
         case "Note":
             return _note(spec, met)
-        case "Approve" | "Deny" | "Promote" | "Abort" | "Pause" | "CheckItem":
-            return Verdict("Refused", f"This version of the operator does not carry out {spec.action}")
+        case "Approve":
+            return _approve(spec, met, now)
+        case "Deny":
+            return _deny(spec, met)
+        case "CheckItem":
+            return _check_item(spec, met)
+        case "Promote":
+            return _promote(spec, met)
+        case "Abort":
+            return _abort(spec, met, now)
+        case "Pause":
+            return _pause(spec, met)
 
 
 def _reference(choice: RevisionChoice) -> Reference:
@@ -208,15 +189,24 @@ def _ended(lineage: Lineage) -> tuple[Effect, ...]:
     return () if lineage.hold is None else (EndHold(lineage),)
 
 
+def _over(lineage: Lineage, outcome: str) -> tuple[Effect, ...]:
+    """The canary ends, if there is one."""
+    return () if lineage.canary is None else (EndCanary(lineage, outcome),)
+
+
 def _rollback(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
     lineage, active, latest = met.lineage, met.lineage.active, met.lineage.latest
     if (pinned := _pinned(met)) is not None:
         return pinned
+    if lineage.canary is not None and (spec.revision is None or spec.revision.previous):
+        return _abort(spec, met, now)  # A-RB-5
     target = _find(spec, lineage)
     if isinstance(target, Verdict):
         return target
     if active is None or latest is None:
         return Verdict("NoRollbackTarget", "No revision is active")
+    if lineage.canary is not None and target.content_hash == active.content_hash:
+        return _abort(spec, met, now)
     if target.content_hash == active.content_hash:
         return Verdict("NoOp", f"The content of {target} is active already, as {active}", to_number=active.number)
     if (barred := _barred(spec, lineage, target)) is not None:
@@ -225,7 +215,12 @@ def _rollback(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verd
         return Verdict("Refused", f"{target} has never been active, so there is no way back to it: decide Deploy")
     cleared = _cleared(lineage, target)
     if target.content_hash == latest.content_hash:
-        effects = (*cleared, *_ended(lineage), *_activate(spec, lineage, target.number, Cause.HOLD_ENDED))
+        effects = (
+            *cleared,
+            *_ended(lineage),
+            *_activate(spec, lineage, target.number, Cause.HOLD_ENDED),
+            *_over(lineage, "RolledBack"),
+        )
         return Verdict("Done", f"{target} is active again, as the definition says", effects, target.number)
     hold = lineage.hold
     hold = Hold(
@@ -236,7 +231,12 @@ def _rollback(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verd
         since=hold.since if hold is not None and release.in_force(hold, latest.content_hash) else now,
         request_id=spec.request_id,
     )
-    effects = (*cleared, SetHold(hold), *_activate(spec, lineage, target.number, Cause.ROLLBACK))
+    effects = (
+        *cleared,
+        SetHold(hold),
+        *_activate(spec, lineage, target.number, Cause.ROLLBACK),
+        *_over(lineage, "RolledBack"),
+    )
     return Verdict("Done", f"{target} is active in place of {active}; {latest} is held back", effects, target.number)
 
 
@@ -256,26 +256,35 @@ def _deploy(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict("NoOp", f"{latest} is active already", to_number=latest.number)
     if (barred := _barred(spec, lineage, latest)) is not None:
         return barred
-    shut = None if latest.was_active else met.gates.shut()
-    if shut is not None or met.waits is not None:
-        return Verdict("Refused", shut.message if shut is not None else str(met.waits), to_number=latest.number)
+    shut = release.shut(lineage, latest, met.gates, met.scene) or met.scene.waits
+    if shut is not None:
+        return Verdict("Refused", shut.message, to_number=latest.number)
     effects = (
         *_cleared(lineage, latest),
         *_ended(lineage),
         *_activate(spec, lineage, latest.number, Cause.DEPLOY),
+        *_over(lineage, "Deployed"),
     )
     return Verdict("Done", f"{latest} is active", effects, latest.number)
 
 
 def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
-    """The hold ends; what is desired becomes active at once where nothing else stands in its way."""
+    """What is paused goes on; or the hold ends, and what is desired takes over where nothing else stands in its way."""
     lineage, latest = met.lineage, met.lineage.latest
+    tried = lineage.canary
+    if tried is not None and tried.paused is not None:
+        goes_on = canary.resume(tried, met.scene.now)
+        return Verdict(
+            "Done", f"The canary of v{tried.candidate} goes on", (SetCanary(lineage, goes_on),), tried.candidate
+        )
+    if tried is not None:
+        return Verdict("NoOp", f"The canary of v{tried.candidate} is not paused; to skip a step decide Promote")
     if lineage.hold is None or latest is None:
         return Verdict("NoOp", "Nothing is held back")
     free = replace(lineage, hold=None)
-    choice = release.choose(free, latest.content_hash, met.pin, met.gates)
-    number = lineage.active_number if met.waits is not None else choice.number
+    choice = release.choose(free, latest.content_hash, met.pin, met.gates, met.scene)
     effects: tuple[Effect, ...] = (EndHold(lineage),)
+    number = lineage.active_number if choice.taken_back is not None else choice.number
     if number is not None:
         effects += _activate(spec, lineage, number, Cause.HOLD_ENDED)
     return Verdict("Done", f"{latest} is not held back any more", effects, number)
@@ -290,6 +299,9 @@ def _reject(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     if lineage.rejection(target) is not None:
         return Verdict("NoOp", f"The content of {target} is rejected already", to_number=target.number)
     effects: tuple[Effect, ...] = (Reject(target.number, "RejectedByUser"),)
+    tried = lineage.candidate
+    if tried is not None and tried.content_hash == target.content_hash:
+        effects += _over(lineage, "Rejected")
     if active is None or active.content_hash != target.content_hash:
         return Verdict("Done", f"{target} is rejected", effects, target.number)
     if (pinned := _pinned(met)) is not None:
@@ -309,10 +321,16 @@ def _retry(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     target = lineage.latest if spec.revision is None else _find(spec, lineage)
     if isinstance(target, Verdict):
         return target
-    if target is None or lineage.rejection(target) is None:
+    hold = lineage.hold
+    held = (
+        hold is not None and hold.rejected_hash == target.content_hash and (hold.automatic or hold.aborted)
+        if target
+        else False
+    )
+    if target is None or (lineage.rejection(target) is None and not held):
         return Verdict("NoOp", "Nothing is rejected")
-    effects: tuple[Effect, ...] = (ClearRejection(target.content_hash),)
-    if lineage.hold is not None and lineage.hold.automatic and lineage.hold.rejected_hash == target.content_hash:
+    effects: tuple[Effect, ...] = _cleared(lineage, target)
+    if held:
         effects += (EndHold(lineage),)
     return Verdict("Done", f"{target} may be tried again", effects, target.number)
 
@@ -351,6 +369,150 @@ def _note(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return about
     number = None if about is None else about.number
     return Verdict("Done", f"Noted of {about or 'the workflow'}", (Note(number, spec.reason or ""),), number)
+
+
+def person(spec: WorkflowDecisionSpec, trusted: Collection[str]) -> str:
+    """Who decides: the actor, or whom it acts for where the tenant believes it that (A-AP-3)."""
+    return spec.on_behalf_of if spec.on_behalf_of and spec.actor in trusted else spec.actor
+
+
+def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
+    """What was read is approved: this number with this content, and nothing that comes after it (A-AP-4)."""
+    lineage, rule = met.lineage, met.gates.approval
+    target = _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    if (bar := _barred(spec, lineage, target)) is not None:
+        return bar
+    if target.approved is not None or target.was_active:
+        return Verdict("NoOp", f"{target} needs no approval any more", to_number=target.number)
+    if target is not lineage.latest:
+        return Verdict(
+            "Superseded", f"The definition is {lineage.latest} by now, so {target} is not deployed", (), target.number
+        )
+    who = person(spec, met.trusted)
+    if (objection := gates.objection(rule, target.author, who, spec.actor_groups)) is not None:
+        return Verdict(*objection, to_number=target.number)
+    known = next((each for each in lineage.reviews if (each.number, each.actor) == (target.number, who)), None)
+    if known is not None and known.approves:
+        return Verdict("NoOp", f'"{who}" has approved {target} already', to_number=target.number)
+    review = history.Review(target.number, who, approves=True, at=now, groups=tuple(spec.actor_groups))
+    others = tuple(each for each in lineage.reviews if each is not known)
+    reviewed = replace(lineage, reviews=(*others, review))
+    after = release.judge_approval(reviewed, target, met.gates, met.scene)
+    effects: tuple[Effect, ...] = (Review(target.number, True, who, review.groups),)
+    if after.remember is not None:
+        effects += (Approve(target.number, after.remember),)
+    return Verdict("Done", after.finding.message, effects, target.number)
+
+
+def _deny(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    """Never this content, under whatever number it comes back (A-AP-4)."""
+    lineage = met.lineage
+    target = _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    if lineage.denial(target) is not None:
+        return Verdict("NoOp", f"The content of {target} is denied already", to_number=target.number)
+    if target.approved is not None or target.was_active:
+        message = f"{target} has passed approval, which is final: decide Reject, or Rollback if it is active"
+        return Verdict("Refused", message, to_number=target.number)
+    effects: tuple[Effect, ...] = (
+        Review(target.number, False, person(spec, met.trusted), tuple(spec.actor_groups)),
+        Deny(target.number, "DeniedByPeer"),
+    )
+    if lineage.candidate is not None and lineage.candidate.content_hash == target.content_hash:
+        effects += _over(lineage, "Denied")
+    return Verdict("Done", f"{target} is denied, and so is its content for ever", effects, target.number)
+
+
+def _check_item(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    lineage, wanted = met.lineage, spec.item or ""
+    target = _find(spec, lineage)
+    if isinstance(target, Verdict):
+        return target
+    item = next((each for each in met.gates.checklist if each.id == wanted), None)
+    if item is None:
+        known = ", ".join(each.id for each in met.gates.checklist) or "none"
+        return Verdict("Refused", f'The checklist has no item "{wanted}"; there are: {known}')
+    if item.auto is not None:
+        return Verdict("Refused", f'"{wanted}" is found true by itself, by what spec says: {item.auto}')
+    if target is not lineage.latest:
+        return Verdict(
+            "Superseded", f"The definition is {lineage.latest} by now, not {target}", to_number=target.number
+        )
+    known_check = gates.checked(lineage, target.number).get(wanted)
+    if known_check is not None and known_check.done:
+        return Verdict("NoOp", f'"{wanted}" was ticked by {known_check.by} already', to_number=target.number)
+    effect = CheckItem(target.number, wanted, True, person(spec, met.trusted), spec.reason or "")
+    return Verdict("Done", f'"{wanted}" is done for {target}', (effect,), target.number)
+
+
+def _of_canary(spec: WorkflowDecisionSpec, lineage: Lineage) -> Canary | Verdict:
+    """The canary that is meant, or why there is none."""
+    if lineage.canary is None:
+        return Verdict("Refused", "No canary is under way")
+    if spec.revision is None:
+        return lineage.canary
+    named = _find(spec, lineage)
+    if isinstance(named, Verdict):
+        return named
+    if named.number != lineage.canary.candidate:
+        return Verdict("Superseded", f"{lineage.candidate} is tried by now, not {named}", to_number=named.number)
+    return lineage.canary
+
+
+def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    """The next step, or with ``full`` the end of all of them."""
+    lineage, steps = met.lineage, met.gates.steps
+    if (pinned := _pinned(met)) is not None:
+        return pinned
+    tried = _of_canary(spec, lineage)
+    if isinstance(tried, Verdict):
+        return tried
+    further = canary.skip(replace(tried, paused=None, paused_since=None), met.scene.now)
+    progress = canary.advance(further, steps, None, None, met.scene.now)
+    if spec.full or progress.canary is None:
+        effects = (*_activate(spec, lineage, tried.candidate, Cause.CANARY), *_over(lineage, "Promoted"))
+        return Verdict("Done", f"{lineage.candidate} is active", effects, tried.candidate)
+    message = (
+        f"{lineage.candidate} is at step {progress.canary.step + 1} of {len(steps)}, with {progress.canary.weight} %"
+    )
+    return Verdict("Done", message, (SetCanary(lineage, progress.canary),), tried.candidate)
+
+
+def _abort(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
+    """The stable revision has all runs again, and what was tried is held back until it changes, or somebody decides Resume."""
+    lineage, tried = met.lineage, _of_canary(spec if spec.action == "Abort" else _unnamed(spec), met.lineage)
+    if isinstance(tried, Verdict):
+        return tried
+    candidate = lineage.candidate
+    assert candidate is not None  # the foreign key
+    hold = Hold(
+        rejected_hash=candidate.content_hash,
+        target=tried.stable,
+        actor=spec.actor,
+        reason=spec.reason or "",
+        since=now,
+        request_id=spec.request_id,
+        aborted=True,
+    )
+    effects = (SetHold(hold), EndCanary(lineage, "Aborted"))
+    return Verdict("Done", f"{candidate} has no runs any more; {lineage.active} has all", effects, tried.stable)
+
+
+def _unnamed(spec: WorkflowDecisionSpec) -> WorkflowDecisionSpec:
+    return spec.model_copy(update={"revision": None})
+
+
+def _pause(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
+    tried = _of_canary(spec, met.lineage)
+    if isinstance(tried, Verdict):
+        return tried
+    if tried.paused is not None:
+        return Verdict("NoOp", f"The canary of v{tried.candidate} is paused already", to_number=tried.candidate)
+    effect = SetCanary(met.lineage, canary.pause(tried, met.scene.now))
+    return Verdict("Done", f"v{tried.candidate} keeps {tried.weight} % of the runs", (effect,), tried.candidate)
 
 
 def distrust(spec: WorkflowDecisionSpec) -> Finding | None:

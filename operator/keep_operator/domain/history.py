@@ -36,11 +36,18 @@ class Cause(StrEnum):
     PIN = "Pin"
     HOLD_ENDED = "HoldEnded"
     REJECTED = "Rejected"
+    CANARY = "Canary"
+    AUTO_ROLLBACK = "AutoRollback"
 
     @property
     def leads_back(self) -> bool:
         """Whether what was active until then is given up, so that no way back leads to it again (A-RB-4)."""
-        return self in (Cause.ROLLBACK, Cause.REJECTED)
+        return self in (Cause.ROLLBACK, Cause.REJECTED, Cause.AUTO_ROLLBACK)
+
+    @property
+    def releases(self) -> bool:
+        """Whether something new took over, of which nobody knows yet how it does (A-CAN-7)."""
+        return not self.leads_back and self is not Cause.PIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,9 @@ class Revision:
     """One version without its content.
 
     ``first_active_at`` and ``last_active_at``: when it first became active, and when it last began or ended to be so;
-    None: never. ``diff_summary`` is against the revision before. ``rejected`` and ``denied`` are the reasons of those
-    conditions. ``archived_at`` says that it has no object any more, though its row stays (A-RET-3). ``tags`` are sorted.
+    None: never. ``diff_summary`` is against the revision before. ``rejected``, ``denied`` and ``approved`` are the reasons
+    of those conditions; ``approved`` None: by nobody. ``important``: marked so by its author (A-AP-1). ``archived_at`` says
+    that it has no object any more, though its row stays (A-RET-3). ``tags`` are sorted.
     """
 
     number: int
@@ -83,6 +91,8 @@ class Revision:
     last_active_at: datetime | None = None
     rejected: str | None = None
     denied: str | None = None
+    approved: str | None = None
+    important: bool = False
     archived_at: datetime | None = None
     tags: tuple[str, ...] = ()
 
@@ -104,7 +114,8 @@ class Revision:
 class Hold:
     """A rollback in force: while the desired content is ``rejected_hash``, ``target`` is active instead (section 8).
 
-    ``actor`` and ``reason`` are of the last decision about it, ``since`` of the first.
+    ``actor`` and ``reason`` are of the last decision about it, ``since`` of the first. ``aborted``: what is held back was a
+    canary, and never active.
     """
 
     rejected_hash: str
@@ -114,6 +125,54 @@ class Hold:
     since: datetime
     automatic: bool = False
     request_id: str | None = None
+    aborted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A revision that is tried with ``weight`` per cent of the runs; ``stable`` takes the rest, and is what is active.
+
+    ``steps`` are those of the spec with which it began, as JSON: others begin it anew. ``step`` is the place of the one that it
+    is at, since ``step_since``. An analysis counts the runs since ``measured_since``, and ``failed`` measurements came
+    before. ``paused`` is why a person must say how to go on, since ``paused_since``; None: nobody need. All times are the
+    database's (A-CAN-8).
+    """
+
+    candidate: int
+    stable: int
+    steps: str
+    step: int
+    step_since: datetime
+    weight: int
+    began: datetime
+    measured_since: datetime
+    failed: int = 0
+    paused: str | None = None
+    paused_since: datetime | None = None
+    sticky_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What one person thinks of a revision. ``groups`` are those that he was in, as far as he told."""
+
+    number: int
+    actor: str
+    approves: bool
+    at: datetime
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How one item of the checklist stands for a revision, who says so, and why."""
+
+    number: int
+    item: str
+    done: bool
+    by: str
+    at: datetime
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +220,8 @@ class Lineage:
     ``deployments`` are the newest first; of a long history the oldest may be missing. ``suspended`` and ``settings`` are
     what the runner needs of the present spec. ``deleted_at``: its object is gone, the history stays (A-REV-8).
     ``checksum`` is the one that was written with the row. ``running``: how many runs of each revision have not ended, by number;
-    two looks that differ in that have found the same lineage.
+    two looks that differ in that have found the same lineage. ``reviews`` and ``checks`` are those of all revisions.
+    ``watched_until``: until then each run that ends has the lineage looked at. ``read_at`` is the database's time of the look.
     """
 
     id: UUID
@@ -176,9 +236,14 @@ class Lineage:
     revisions: tuple[Revision, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     hold: Hold | None = None
+    canary: Canary | None = None
+    reviews: tuple[Review, ...] = ()
+    checks: tuple[Check, ...] = ()
+    watched_until: datetime | None = None
     deleted_at: datetime | None = None
     checksum: str | None = None
     running: Mapping[int, int] = field(default_factory=dict, compare=False)
+    read_at: datetime | None = field(default=None, compare=False)
 
     @property
     def latest(self) -> Revision | None:
@@ -189,6 +254,16 @@ class Lineage:
     def active(self) -> Revision | None:
         """The revision that takes runs."""
         return None if self.active_number is None else self.get(self.active_number)
+
+    @property
+    def candidate(self) -> Revision | None:
+        """The revision that is tried as a canary."""
+        return None if self.canary is None else self.get(self.canary.candidate)
+
+    @property
+    def deployed(self) -> Deployment | None:
+        """The last time that something became active."""
+        return self.deployments[0] if self.deployments else None
 
     @property
     def intact(self) -> bool:

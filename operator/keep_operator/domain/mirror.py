@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from keep_operator.domain import conditions
-from keep_operator.domain.conditions import Finding
+from keep_operator.domain import conditions, gates
+from keep_operator.domain.conditions import Finding, Truth
+from keep_operator.domain.gates import Gates
 from keep_operator.domain.history import SHORT_HASH, Lineage, Revision
-from keep_operator.domain.release import Gates
 from keep_operator.resources.kinds import GROUP
 
 _LABEL_LIMIT: Final = 63
@@ -23,6 +23,8 @@ _LABEL_HASH: Final = 16
 _TAG: Final = f"tag.{GROUP}/"
 # How many deployments the status shows; the database has all (A-HIS-5).
 HISTORY_LIMIT: Final = 10
+# How many approvals and items of a checklist a revision shows.
+_LIST_LIMIT: Final = 32
 # The generation of an object that has just been made.
 NEW: Final = 1
 
@@ -112,16 +114,18 @@ def due(
     workflow: str,
     lineage: Lineage,
     images: Sequence[Image],
-    gates: Gates,
+    gates_: Gates,
+    approved: Finding | None,
     contents: Mapping[int, Mapping[str, Any]],
     now: datetime,
 ) -> tuple[DeleteImage | CreateImage | PatchImage, ...]:
     """What does not agree with its row or is archived goes, what is missing is made, what has news to tell is told it.
 
-    ``contents`` are those that are known, by number. Empty when the objects say what the rows say.
+    ``approved`` is what is to be said of the newest; ``contents`` are those that are known, by number. Empty when the objects
+    say what the rows say.
     """
     wanted = {each.number: each for each in lineage.revisions if each.archived_at is None}
-    told = _Teller(workflow, lineage, gates, now)
+    told = _Teller(workflow, lineage, gates_, approved, now)
     shown: set[int] = set()
     deleted: list[DeleteImage] = []
     patched: list[PatchImage] = []
@@ -151,10 +155,11 @@ def _agrees(workflow: str, lineage: Lineage, image: Image, row: Revision) -> boo
 class _Teller:
     """What the objects of a lineage shall say."""
 
-    def __init__(self, workflow: str, lineage: Lineage, gates: Gates, now: datetime) -> None:
+    def __init__(self, workflow: str, lineage: Lineage, gates_: Gates, approved: Finding | None, now: datetime) -> None:
         self._workflow = workflow
         self._lineage = lineage
-        self._gates = gates
+        self._gates = gates_
+        self._approved = approved
         self._now = now
         self._rejected, self._denied = lineage.verdicts()
 
@@ -175,8 +180,19 @@ class _Teller:
 
     def _status(self, revision: Revision, before: Mapping[str, Any], generation: int) -> dict[str, Any]:
         rejected, denied = (of.get(revision.content_hash) for of in (self._rejected, self._denied))
-        findings = _findings(self._lineage, revision, self._gates, rejected, denied)
+        open_ = self._is_approved(revision)
+        findings = _findings(self._lineage, revision, rejected, denied, open_=open_)
+        checklist = self._checklist(revision)
+        if checklist or (self._gates.checklist and revision is self._lineage.latest and not revision.was_active):
+            findings.append(self._complete(revision))
         fields = {
+            "approvals": [
+                {"actor": each.actor, "decision": "Approve" if each.approves else "Deny", "at": _time(each.at)}
+                for each in self._lineage.reviews
+                if each.number == revision.number
+            ][-_LIST_LIMIT:]
+            or None,
+            "checklist": checklist or None,
             "sameContentAs": revision.same_content_as,
             "firstActiveAt": _time(revision.first_active_at),
             "lastActiveAt": _time(revision.last_active_at),
@@ -192,42 +208,72 @@ class _Teller:
             "conditions": conditions.merge(old, findings, generation=generation, now=self._now),
         }
 
+    def _is_approved(self, revision: Revision) -> bool:
+        if revision.approved is not None or revision.was_active or self._gates.approval.required == "Never":
+            return True
+        latest = self._lineage.latest
+        return revision is latest and self._approved is not None and self._approved.truth is Truth.TRUE
+
+    def _checklist(self, revision: Revision) -> list[dict[str, Any]]:
+        return [
+            {"id": each.item, "done": each.done, "by": each.by, "at": _time(each.at)}
+            for each in self._lineage.checks
+            if each.number == revision.number
+        ][:_LIST_LIMIT]
+
+    def _complete(self, revision: Revision) -> Finding:
+        left = gates.open_items(self._gates, self._lineage, revision)
+        if left and not revision.was_active:
+            names = ", ".join(each.id for each in left)
+            return conditions.false("ChecklistComplete", "ItemsOpen", f"Left to do: {names}")
+        return conditions.true("ChecklistComplete", "Complete", "Nothing is left to do")
+
 
 def _time(at: datetime | None) -> str | None:
     return None if at is None else conditions.rfc3339(at)
 
 
 def _findings(
-    lineage: Lineage, revision: Revision, gates: Gates, rejected: str | None, denied: str | None
+    lineage: Lineage, revision: Revision, rejected: str | None, denied: str | None, *, open_: bool
 ) -> list[Finding]:
-    found = [_ready(revision, gates, denied)]
+    found = [_ready(revision, denied, open_=open_)]
     if revision.flaw is None:
         found.append(conditions.true("Valid", "Valid", "The definition can run"))
     else:
         found.append(conditions.false("Valid", revision.flaw.reason, revision.flaw.message))
-    if revision.was_active:  # not before: it is final, and approval may still be asked for
+    if revision.approved is not None:
+        found.append(conditions.true("Approved", revision.approved, "It may run, whatever is asked for later"))
+    elif revision.was_active:  # not before: it is final, and approval may still be asked for
         found.append(conditions.true("Approved", "NotRequired", "No approval was asked for"))
     elif denied is not None:
-        found.append(conditions.true("Denied", denied, "Its content was denied"))
+        reason = denied if revision.denied is not None else "DeniedByContent"
+        found.append(conditions.true("Denied", reason, "Its content was denied"))
     found.append(_active(lineage, revision))
     if rejected is not None:
         found.append(conditions.true("Rejected", rejected, "Its content was rejected; the decision Retry clears that"))
     return found
 
 
-def _ready(revision: Revision, gates: Gates, denied: str | None) -> Finding:
+def _ready(revision: Revision, denied: str | None, *, open_: bool) -> Finding:
     if not revision.valid:
         return conditions.false("Ready", "Invalid", "The definition cannot run")
     if denied is not None:
         return conditions.false("Ready", "Denied", "Its content was denied")
-    if gates.approval != "Never" and not revision.was_active:
+    if not open_:
         return conditions.unknown("Ready", "AwaitingApproval", "Approval is asked for")
     return conditions.true("Ready", "Ready", "It may run")
 
 
 def _active(lineage: Lineage, revision: Revision) -> Finding:
+    tried = lineage.canary
     if lineage.active_number == revision.number:
-        return conditions.true("Active", "Active", "It takes runs")
+        if tried is None:
+            return conditions.true("Active", "Active", "It takes runs")
+        return conditions.true(
+            "Active", "Stable", f"It takes the runs that v{tried.candidate}, which is tried, does not"
+        )
+    if tried is not None and tried.candidate == revision.number:
+        return conditions.true("Active", "Canary", "It is tried with a part of the runs")
     if revision.was_active:
         return conditions.false("Active", "Reserve", "It was active, and can be gone back to")
     if lineage.latest is not None and lineage.latest.number != revision.number:
@@ -235,10 +281,20 @@ def _active(lineage: Lineage, revision: Revision) -> Finding:
     return conditions.false("Active", "NeverActive", "It has not been active")
 
 
-def told(workflow: str, own: Lineage, desired: Revision | None) -> dict[str, Any]:
-    """The fields of the Workflow's status that tell of the history; None takes one out."""
+def told(
+    workflow: str,
+    own: Lineage,
+    desired: Revision | None,
+    *,
+    analysis: Mapping[str, Any] | None = None,
+    awaits_approval: bool = False,
+) -> dict[str, Any]:
+    """The fields of the Workflow's status that tell of the history; None takes one out.
+
+    ``analysis`` is that of the canary, ``awaits_approval`` says so of what is desired.
+    """
     eligible = own.all_eligible()
-    active, hold = own.active, own.hold
+    active, hold, tried = own.active, own.hold, own.canary
     since = next((each for each in own.deployments if each.revision == own.active_number), None)
     return {
         "desiredRevision": _pointer(workflow, desired),
@@ -260,7 +316,19 @@ def told(workflow: str, own: Lineage, desired: Revision | None) -> dict[str, Any
             "since": conditions.rfc3339(hold.since),
             "automatic": hold.automatic,
         },
-        "traffic": None if active is None else [{"revision": active.number, "percent": 100}],
+        "stableRevision": None if tried is None else _pointer(workflow, active),
+        "canary": None
+        if tried is None
+        else {
+            "revision": tried.candidate,
+            "weight": tried.weight,
+            "stepIndex": tried.step,
+            "stepStartedAt": conditions.rfc3339(tried.step_since),
+            **({} if tried.paused is None else {"paused": True}),
+            **({} if analysis is None else {"analysis": dict(analysis)}),
+        },
+        "traffic": None if active is None else _traffic(own, active),
+        "pendingApprovals": int(awaits_approval) or None,
         "history": [
             {
                 "revision": each.revision,
@@ -272,6 +340,21 @@ def told(workflow: str, own: Lineage, desired: Revision | None) -> dict[str, Any
         ],
         "revisionCount": len(own.revisions),
     }
+
+
+def _traffic(own: Lineage, active: Revision) -> list[dict[str, Any]]:
+    shares = {active.number: 100}
+    if own.canary is not None and own.canary.weight:
+        shares = {active.number: 100 - own.canary.weight, own.canary.candidate: own.canary.weight}
+    return [
+        {"revision": number, "percent": percent} | ({"tag": tags[0]} if (tags := _tags(own, number)) else {})
+        for number, percent in shares.items()
+    ]
+
+
+def _tags(own: Lineage, number: int) -> tuple[str, ...]:
+    found = own.get(number)
+    return () if found is None else found.tags
 
 
 def unheard(status: Mapping[str, Any], own: Lineage) -> Sequence[Mapping[str, Any]]:

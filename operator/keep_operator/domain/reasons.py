@@ -66,10 +66,23 @@ _CONCLUDED: Final = {
     "ProvidersNotReady": "Providers that the definition names are missing or not Ready. What is active stays active. Apply them; the "
     "message names them. `dependencyPolicy: Warn` does not wait.",
     "NoRevisionYet": "No revision has become active yet. Nothing; the Workflow's `Deployed` says what it waits for.",
-    "AwaitingApproval": "Approval is asked for, which this version of the operator cannot take. What is active stays active. Set "
-    "`spec.release.approval.required: Never`, and the Tenant's floor likewise, or wait for a version that has it.",
-    "ChecklistIncomplete": "Required items of the checklist are open, which this version of the operator cannot tick. What is active "
-    "stays active. Take the items out, or set `required: false`.",
+    "AwaitingApproval": "The desired revision needs approval, and what is active stays active. Read it with `kubectl keep diff`, "
+    "then decide `Approve` or `Deny`; the message says how many approvals are missing.",
+    "ApprovedByPeers": "Enough people have approved it. Nothing.",
+    "CarriedOver": "A revision with the same content was approved before, and `carryOver` lets that count. Nothing.",
+    "ChecklistIncomplete": "Required items of the checklist are open, and what is active stays active. Do what they say and decide "
+    "`CheckItem` for each; those that find themselves true need nothing but runs, or another definition.",
+    "Complete": "Every required item of the checklist is done. Nothing.",
+    "ItemsOpen": "Required items of the checklist are open. See the Workflow's `Deployed`.",
+    "CanaryInProgress": "The desired revision is tried with a part of the runs. Nothing; it goes on by itself. `kubectl keep release` "
+    "shows how far it is.",
+    "CanaryPaused": "The canary waits for a person, by a step or by the decision `Pause`. Decide `Promote`, `Resume` or `Abort`.",
+    "AnalysisInconclusive": "Too few runs ended in time to judge the canary, which keeps its share. Decide `Promote`, `Abort`, or `Resume` "
+    "to measure again.",
+    "Aborted": "Somebody ended the canary, and its content is held back. Change the definition, or decide `Resume` or `Retry` to begin "
+    "anew.",
+    "Canary": "It is tried with a part of the runs. Nothing.",
+    "Stable": "It takes the runs that the canary does not get. Nothing.",
     "AwaitingDeploy": "The strategy is `Manual`, and nobody has decided `Deploy` of this revision. Decide `Deploy`.",
     "WorkflowNotFound": "There is no Workflow of that name, or it has no record yet. Apply it; after ten minutes the decision, or the "
     "run, is refused.",
@@ -86,11 +99,14 @@ _CONCLUDED: Final = {
     "InvalidRevision": "The desired or pinned revision is not valid, so it is not active. Correct the definition, or the pin.",
     "Invalid": "The definition cannot run. Nothing for this revision; `Valid` says why.",
     "Denied": "Its content was denied, under this number or another one. Change the definition.",
+    "DeniedByPeer": "A person denied it, for ever. Change the definition.",
+    "DeniedByContent": "Another revision with the same content was denied. Change the definition.",
+    "AnalysisFailed": "Too many of its runs failed, so it was taken back. Change the definition, or decide `Retry`.",
     "RejectedByUser": "Its content was rejected by the decision `Reject`. Change the definition, or decide `Retry`.",
     "RevisionNotFound": "A pin, or a run, names a revision that is not there. What is active stays active. Correct the pin, or make "
     "another run; or give a revision the tag.",
-    "StrategyUnsupported": "A canary or automatic rollback is asked for, which this version of the operator does not carry out. What is "
-    "active stays active. Take it out of `spec.release`, or wait for a version that has it.",
+    "StrategyUnsupported": "A canary or automatic rollback is asked for, which the Tenant's runtime does not carry out. What is "
+    "active stays active. Take it out of `spec.release`, or use the runtime builtin.",
     "RolledBack": "Somebody rolled back on purpose, and the definition is held back. Change the definition in Git or revert it, "
     "or decide `Resume`; see the message.",
     "AutoRolledBack": "The operator rolled back because runs failed, and the definition is held back. Change the definition in Git "
@@ -98,8 +114,9 @@ _CONCLUDED: Final = {
     "NeverDeployed": "No revision that may run has ever been there. Correct the definition.",
     "DisabledInDefinition": "The definition says `disabled: true`. Take it out to go on.",
     "ActiveRevisionBroken": "What is active calls a Provider that is gone. Apply the Provider again, or change the definition.",
-    "Refused": "The decision is not possible in this state, or not by this version of the operator. Read the message; decide "
-    "something else.",
+    "Refused": "The decision is not possible in this state. Read the message; decide something else.",
+    "Forbidden": "Who decided may not decide so: a right is missing, or he is none of the approvers. The message says which.",
+    "SelfApproval": "The author of a version does not approve it. Somebody else must.",
     "ActorUnverified": "The cluster cannot prove who made the decision, which is one for the privileged. See "
     "KEEP_OPERATOR_DECISIONS_UNVERIFIED.",
     "Stale": "Another revision is active than the author of the decision saw. Look again, and decide anew.",

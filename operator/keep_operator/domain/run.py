@@ -18,11 +18,13 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from keep_operator.domain import conditions, history, mirror, release, tenancy
+from keep_operator.domain import gates as gate_rules
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.execution import STATE_OF, Mode, Reason, Run, State, Trigger
+from keep_operator.domain.gates import OPEN, Gates
 from keep_operator.domain.history import Lineage, Reference, Refusal, Revision
 from keep_operator.domain.planning import Plan, SetMetadata
-from keep_operator.domain.release import Gates
+from keep_operator.domain.release import Scene
 from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOWS, Key
 from keep_operator.resources.objects import Object
 from keep_operator.resources.run import (
@@ -85,7 +87,8 @@ class Sight:
 
     uid: str
     lineage: Lineage | None = None
-    gates: Gates = release.OPEN
+    gates: Gates = OPEN
+    scene: Scene | None = None
     suspended: bool = False
     waits: str | None = None
     behind: str | None = None
@@ -219,7 +222,7 @@ def _plan_request(seen: Observed, spec: WorkflowRunSpec, now: datetime) -> Plan[
         message = f'Workflow "{name}" has no active version; see its conditions'
         waits = conditions.unknown("Accepted", "NoRevisionYet", message)
         return _wait_for_workflow(obj, waits, Refusal("RevisionNotFound", message), now)
-    chosen = choose(about.lineage, wanted, about.gates)
+    chosen = choose(about.lineage, wanted, about.gates, about.scene)
     if isinstance(chosen, Refusal):
         return _refuse(obj, chosen, now)
     if (metadata := _metadata_due(seen, about, name)) is not None:
@@ -236,7 +239,7 @@ def _plan_request(seen: Observed, spec: WorkflowRunSpec, now: datetime) -> Plan[
         timeout=spec.timeout or DEFAULT_TIMEOUT,
         idempotency_key=idempotency_key(obj),
         retry_of=None if seen.original is None or spec.revision is not None else seen.original.id,
-        unreleased=about.gates.approval == "Never",
+        unreleased=about.gates.approval.required == "Never" or (wanted is not None and wanted.number == chosen.number),
     )
     return Plan(actions=(request,))
 
@@ -262,7 +265,7 @@ def reference(choice: RunRevision | None, original: Run | None = None) -> Refere
     return None if original is None else Reference(number=original.revision)
 
 
-def choose(lineage: Lineage, wanted: Reference | None, gates: Gates) -> Revision | Refusal:
+def choose(lineage: Lineage, wanted: Reference | None, gates: Gates, scene: Scene | None = None) -> Revision | Refusal:
     """The version that runs, or why none: RevisionNotFound, RevisionInvalid, RevisionNotApproved (A-RUN-5, A-AP-2).
 
     What is active has passed every gate. One that is named needs no rollout: it may be tried before it is active.
@@ -279,8 +282,12 @@ def choose(lineage: Lineage, wanted: Reference | None, gates: Gates) -> Revision
         return Refusal("RevisionNotApproved", f"The content of {found} was denied")
     if lineage.rejection(found) is not None:
         return Refusal("RevisionNotApproved", f"The content of {found} was rejected; decide Retry to take it back")
-    if gates.approval != "Never" and not found.was_active:
-        return Refusal("RevisionNotApproved", f"{found} needs approval ({gates.approval}), and was never active")
+    if scene is None or found is not lineage.latest:
+        approved = gate_rules.judge(gates.approval, lineage, found, important=True)
+    else:
+        approved = release.judge_approval(lineage, found, gates, scene)
+    if not approved.open:
+        return Refusal("RevisionNotApproved", approved.finding.message)
     return found
 
 

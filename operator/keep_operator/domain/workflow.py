@@ -17,9 +17,12 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from keep_operator.domain import (
+    checklist,
     comparison,
     conditions,
     desired,
+    effects,
+    gates,
     history,
     mirror,
     ownership,
@@ -29,15 +32,18 @@ from keep_operator.domain import (
     rollback_to,
     tenancy,
 )
+from keep_operator.domain.canary import Measured, Question, Stats
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.effects import Take
+from keep_operator.domain.gates import Gates
 from keep_operator.domain.grammar.faults import Reason
-from keep_operator.domain.history import Author, Cause, Lineage, Reference, Revision
+from keep_operator.domain.history import Author, Cause, Hold, Lineage, Reference, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Claim, Holder, HolderState, Owner
 from keep_operator.domain.planning import Plan, SetMetadata
-from keep_operator.domain.release import Activate, Choice, EndHold, Gates
+from keep_operator.domain.release import Choice, Scene
 from keep_operator.domain.retention import Judgement
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
@@ -65,6 +71,8 @@ DELETION_RECHECK: Final = timedelta(seconds=5)
 DEFAULT_GRACE: Final = timedelta(seconds=60)
 # How many runs are under way is told this often, and at once where that begins or ends to be none.
 RUNS_EVERY: Final = timedelta(minutes=1)
+# As much of a sentence as a hold keeps.
+_WHY: Final = 1024
 # More than that many are archived by the next looks, a second apart (A-RET-4).
 ARCHIVE_AGAIN: Final = timedelta(seconds=1)
 
@@ -87,11 +95,13 @@ class Observed:
     with ``holder_state`` telling what has become of that row's object. ``rivals`` are the other live objects that ask
     for the same name, ``heirs`` those that ask for the name which ``own`` has. ``providers`` are those of the tenant by
     the names that definitions use. ``images`` are the WorkflowRevisions that are labelled as ours. ``previous_content``
-    is the newest revision's, None where it was not read. ``runs_told_at`` is when the status last told how many runs
-    are under way, as far as is known. ``note`` and ``author`` are of the present definition, ``source`` as the status
-    has it. ``asked`` is what the annotation `rollback-to` asks for, None once the status says that it was handled.
-    ``referenced``: its Tenant owns it, by reference. ``done`` names the last action of this very reconcile. ``new_id``
-    is for the lineage that may begin now.
+    is the newest revision's, ``active_content`` the active one's; None where it was not read. ``counted`` are the runs that
+    `release.questions` and the checklist ask for, ``ticks`` are the items of the checklist that stand otherwise than is
+    remembered. ``important``: its author marks the definition so. ``runs_told_at`` is
+    when the status last told how many runs are under way, as far as is known. ``note`` and ``author`` are of the present
+    definition, ``source`` as the status has it. ``asked`` is what the annotation `rollback-to` asks for, None once the status
+    says that it was handled. ``referenced``: its Tenant owns it, by reference. ``done`` names the last action of this very
+    reconcile. ``new_id`` is for the lineage that may begin now.
     """
 
     object: Object[WorkflowSpec]
@@ -107,6 +117,10 @@ class Observed:
     providers: Mapping[str, ProviderSight] = field(default_factory=dict)
     images: tuple[Image, ...] = ()
     previous_content: Mapping[str, Any] | None = None
+    active_content: Mapping[str, Any] | None = None
+    counted: Mapping[str, Stats] = field(default_factory=dict)
+    ticks: tuple[effects.CheckItem, ...] = ()
+    important: bool = False
     runs_told_at: datetime | None = None
     note: str | None = None
     author: Author | None = None
@@ -206,8 +220,7 @@ Action: TypeAlias = (
     | Orphan
     | CancelRuns
     | InsertRevision
-    | EndHold
-    | Activate
+    | Take
     | Archive
     | Handle
     | CreateImage
@@ -240,28 +253,76 @@ def plan(seen: Observed, now: datetime) -> Plan[Action]:
     if spec.suspend and seen.own is not None and not seen.own.suspended:
         # The one thing that is written while suspended: runs must stop.
         return Plan(actions=(Update(seen.own, replace(_said(seen.own), suspended=True)),))
+    if faults := checklist.faults(spec.release):
+        message = f"The spec is not valid: {'; '.join(faults)}"
+        return _report(seen, conditions.false("Synced", "SpecRefused", message), now=now)
     made = _plan_active(seen, spec, now)
     return _report(seen, planning.PENDING, fields=_told(seen), now=now) if spec.suspend and made.actions else made
 
 
-def situation(seen: Observed, handled: Handled | None) -> Situation | None:
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What must be read besides the history: runs that are counted, by what for, and the content of what is active."""
+
+    count: Mapping[str, Question] = field(default_factory=dict)
+    active_content: bool = False
+
+
+def questions(seen: Observed, spec: WorkflowSpec) -> Questions:
+    """Nothing for most Workflows: only releases that are under way, watched or held up by a gate are asked about."""
+    own, asked_of = seen.own, gates_of(seen, spec)
+    if own is None:
+        return Questions()
+    told = next(
+        (
+            str(each.get("reason"))
+            for each in seen.object.status.get("conditions") or ()
+            if each.get("type") == "Deployed"
+        ),
+        "",
+    )
+    count = {} if own.read_at is None else release.questions(own, asked_of, own.read_at, told=told)
+    latest = release.desired_revision(own, seen.wanted.hash_in(own)) if isinstance(seen.wanted, Desired) else None
+    if isinstance(seen.wanted, Desired) and (latest is None or not latest.was_active):
+        auto = any(each.auto is not None for each in asked_of.checklist)
+        if auto and latest is not None:
+            count |= {mode: Question(latest.number, latest.created_at, None, mode) for mode in checklist.MODES}
+        return Questions(count, auto or asked_of.approval.required == "ImportantOnly")
+    return Questions(count)
+
+
+def situation(seen: Observed, handled: Handled | None, now: datetime | None = None) -> Situation | None:
     """What a decision about this Workflow meets; None while there is no record of it."""
-    spec = seen.object.spec
+    spec, policy = seen.object.spec, None if seen.tenant is None else seen.tenant.policy
     if seen.own is None or isinstance(spec, Invalid):
         return None
-    waits = None
-    if isinstance(seen.wanted, Desired):
-        providers = _judge_providers(seen, spec, seen.own, seen.wanted)
-        waits = None if providers.truth is Truth.TRUE else providers.message
     behind = _judge_memory(seen)
     return Situation(
-        seen.own,
-        release.reference(spec.release.pin),
-        _gates(seen, spec),
-        waits,
-        handled,
-        None if behind is None else behind.message,
+        lineage=seen.own,
+        scene=_scene(seen, spec, seen.own, now),
+        pin=release.reference(spec.release.pin),
+        gates=gates_of(seen, spec),
+        trusted=() if policy is None else policy.trusted_authors,
+        handled=handled,
+        behind=None if behind is None else behind.message,
     )
+
+
+def _scene(seen: Observed, spec: WorkflowSpec, own: Lineage, now: datetime | None) -> Scene:
+    """What is known besides the history; times of releases are the database's, whatever the clock of this replica says."""
+    at = own.read_at or now
+    assert at is not None  # whoever has read a lineage has been told the time
+    waits, counted = None, seen.counted
+    changed: tuple[str, ...] = ()
+    if isinstance(seen.wanted, Desired):
+        providers = _judge_providers(seen, spec, own, seen.wanted)
+        waits = None if providers.truth is Truth.TRUE else providers
+        if seen.active_content is not None or own.active is None:
+            changed = comparison.compare(seen.active_content or {}, seen.wanted.content).paths
+    measured = None
+    if "candidate" in counted:
+        measured = Measured(counted["candidate"], counted["stable"], counted.get("whole", Stats()))
+    return Scene(at, changed, seen.important, waits, measured, counted.get("active"))
 
 
 def _plan_active(seen: Observed, spec: WorkflowSpec, now: datetime) -> Plan[Action]:
@@ -332,7 +393,7 @@ def _plan_revisions(
 
     Rows first, as one: the lineage that begins, its revision, and that this is active, be it what comes of them.
     """
-    pin, gates = release.reference(spec.release.pin), _gates(seen, spec)
+    pin, asked_of = release.reference(spec.release.pin), gates_of(seen, spec)
     rows: list[Action] = [] if seen.own is not None else [Insert(own)]
     contents: dict[int, Mapping[str, Any]] = {}
     found: tuple[Finding, ...]
@@ -343,35 +404,86 @@ def _plan_revisions(
             rows.append(InsertRevision(own, made, wanted.content))
             own = replace(own, latest_number=made.number, revisions=(*own.revisions, made))
         contents[own.latest_number] = wanted.content
-        providers = _judge_providers(seen, spec, own, wanted)
-        choice = _waiting(release.choose(own, content_hash, pin, gates), own, providers)
-        found = (*so_far, providers, choice.approved, choice.deployed)
+        ticked = seen.ticks
+        rows += effects.of(own, ticked, FIELD_MANAGER)
+        choice = release.choose(
+            checklist.ticked(own, ticked, now), content_hash, pin, asked_of, _scene(seen, spec, own, now)
+        )
+        found = (*so_far, _judge_providers(seen, spec, own, wanted), choice.approved, choice.deployed)
     else:
         valid = so_far[0]
         unread = Finding("Deployed", valid.truth, valid.reason, valid.message)
-        choice = release.choose_without(own, pin, gates, unread)
+        choice = release.choose_without(own, pin, asked_of, unread)
         found = (*so_far, choice.deployed)
-    if choice.number is not None and choice.number != own.active_number:
-        why = "" if own.hold is None or choice.cause is not Cause.ROLLBACK else own.hold.reason
-        rows.append(Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
-    if choice.ends_hold:
-        rows.append(EndHold(own))
+    rows += _release(own, asked_of, choice, own.read_at or now)
     if rows:
         return Plan(actions=tuple(rows))
-    asked, met = seen.asked, situation(seen, None)
+    asked, met = seen.asked, situation(seen, None, now)
     if asked is not None and asked.handled is None and met is not None:
         return Plan(actions=(rollback_to.handle(seen.object, met, asked, now),))
     kept = _retained(seen, spec, own, pin, now)
     if kept.archive and seen.done != "Archive":
         return Plan(actions=(Archive(own, kept.archive[: retention.BATCH]),))
-    if images := mirror.due(seen.object.key.name, own, seen.images, gates, contents, now):
+    if images := mirror.due(seen.object.key.name, own, seen.images, asked_of, choice.approved, contents, now):
         return Plan(actions=images)
     synced = planning.synced(seen.object, seen.done, f'Record {own.id} ("{own.external_name}")')
     counted, recount_in = _count_runs(seen, own, now)
-    fields = {"source": seen.source, **_told(seen), **counted}
+    fields = {"source": seen.source, **_told(seen, choice), **counted}
     fields |= {} if asked is None else {"lastHandledAction": asked.value}
     told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
-    return replace(told, wake_in=_sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now)))
+    wake_in = _sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now))
+    return replace(told, wake_in=_sooner(wake_in, choice.wake_in))
+
+
+def ticks(seen: Observed, spec: WorkflowSpec) -> tuple[effects.CheckItem, ...]:
+    """The items of the checklist that are found true by now, or not any more; may take a while, so not on the loop."""
+    own, asked_of = seen.own, gates_of(seen, spec)
+    if own is None or not isinstance(seen.wanted, Desired):
+        return ()
+    latest = release.desired_revision(own, seen.wanted.hash_in(own))
+    if latest is None or latest.was_active:
+        return ()
+    counted = {mode: seen.counted.get(mode, Stats()) for mode in checklist.MODES}
+    difference = comparison.compare(seen.active_content or {}, seen.wanted.content)
+    return checklist.ticks(asked_of.checklist, own, latest, difference, counted)
+
+
+def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> list[Action]:
+    """What has to be written so that what was chosen is so."""
+    made: list[effects.Effect] = []
+    why = ""
+    if choice.approve is not None:
+        made.append(effects.Approve(own.latest_number, choice.approve))
+    if (taken := choice.taken_back) is not None:
+        why = taken.why
+        back = own.get(taken.number)
+        assert back is not None
+        made.append(effects.Reject(taken.number, release.ANALYSIS_FAILED))
+        if back.content_hash == (own.latest.content_hash if own.latest else None):
+            made.append(
+                effects.SetHold(Hold(back.content_hash, taken.target, FIELD_MANAGER, why[:_WHY], now, automatic=True))
+            )
+    elif own.hold is not None and choice.cause is Cause.ROLLBACK:
+        why = own.hold.reason
+    if choice.number is not None and choice.number != own.active_number:
+        made.append(effects.Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
+        if asked_of.guard is not None and choice.cause.releases:
+            made.append(effects.Watch(now + asked_of.guard.window))
+    if choice.ends_hold:
+        made.append(effects.EndHold(own))
+    if own.canary is not None and choice.canary is None:
+        made.append(effects.EndCanary(own, _outcome(own, choice)))
+    elif choice.canary is not None and choice.canary != own.canary:
+        made.append(effects.SetCanary(own, choice.canary))
+    return [*effects.of(own, made, FIELD_MANAGER, why)]
+
+
+def _outcome(own: Lineage, choice: Choice) -> str:
+    """What became of a canary, as one word."""
+    assert own.canary is not None
+    if choice.taken_back is not None:
+        return "Failed"
+    return "Promoted" if choice.number == own.canary.candidate else "Superseded"
 
 
 def _count_runs(seen: Observed, own: Lineage, now: datetime) -> tuple[dict[str, Any], timedelta | None]:
@@ -385,13 +497,19 @@ def _count_runs(seen: Observed, own: Lineage, now: datetime) -> tuple[dict[str, 
     return {"runs": {"running": running}}, None
 
 
-def _told(seen: Observed) -> dict[str, Any]:
+def _told(seen: Observed, choice: Choice | None = None) -> dict[str, Any]:
     """The fields of the status that tell of the history, if there is one."""
     own, wanted = seen.own, seen.wanted
     if own is None:
         return {}
     made_of = release.desired_revision(own, wanted.hash_in(own)) if isinstance(wanted, Desired) else None
-    return mirror.told(seen.object.key.name, own, made_of)
+    return mirror.told(
+        seen.object.key.name,
+        own,
+        made_of,
+        analysis=None if choice is None else choice.analysis,
+        awaits_approval=choice is not None and choice.approved.reason == "AwaitingApproval",
+    )
 
 
 def _retained(seen: Observed, spec: WorkflowSpec, own: Lineage, pin: Reference | None, now: datetime) -> Judgement:
@@ -410,15 +528,6 @@ def _again_in(kept: Judgement, now: datetime) -> timedelta | None:
 
 def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
     return min((each for each in (one, other) if each is not None), default=None)
-
-
-def _waiting(choice: Choice, own: Lineage, providers: Finding) -> Choice:
-    """What is desired does not become active before its Providers are there; a pin and a hold do not ask for them."""
-    moves = choice.number != own.active_number and choice.cause in (Cause.ALL_AT_ONCE, Cause.HOLD_ENDED)
-    if not moves or providers.truth is Truth.TRUE:
-        return choice
-    deployed = Finding("Deployed", providers.truth, providers.reason, providers.message)
-    return replace(choice, number=own.active_number, deployed=deployed)
 
 
 def _can_now(own: Lineage, wanted: Desired) -> bool:
@@ -446,6 +555,7 @@ def _next_revision(seen: Observed, spec: WorkflowSpec, own: Lineage, wanted: Des
         author=seen.author,
         created_from_generation=seen.object.generation,
         diff_summary=summary,
+        important=seen.important,
         tags=tuple(sorted(set(spec.release.tags) - taken)),
     )
 
@@ -492,13 +602,15 @@ def differences(own: Lineage, declared: Declared) -> list[str]:
     return sorted(name for name, differs in said.items() if differs)
 
 
-def _gates(seen: Observed, spec: WorkflowSpec) -> Gates:
+def gates_of(seen: Observed, spec: WorkflowSpec) -> Gates:
+    """What its spec asks for, and its Tenant."""
     defaults, policy = (None, None) if seen.tenant is None else (seen.tenant.defaults, seen.tenant.policy)
-    return release.gates(
+    return gates.gates(
         spec.release,
         None if defaults is None else defaults.approval,
         None if policy is None else policy.approval_floor,
         () if policy is None else policy.checklist_floor,
+        runtime="builtin" if seen.tenant is None or seen.tenant.runtime is None else seen.tenant.runtime,
     )
 
 

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +13,24 @@ from keep_operator.plugin.kubectl import Json, Kubectl, in_a_pod
 
 # SelfSubjectReview, which servers have from 1.27 on.
 QUESTION: Final = ("auth", "whoami", "--output=json")
+# What `spec.actorGroups` of a decision can hold.
+_GROUPS_LIMIT: Final = 128
+_GROUP: Final = re.compile(r"[^\x00-\x1f\x7f]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who decides. ``groups`` are those that the server itself told; else none, since its policy believes no guess."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+def of(kubectl: Kubectl, answer: Json | ends.Failure, claimed: str | None, asked_for: Collection[str]) -> Actor:
+    """The user as `settle` has it, with as many groups as a decision can name, those that are ``asked_for`` before others."""
+    told = [] if isinstance(answer, ends.Failure) else _user(answer).get("groups") or []
+    groups = sorted(filter(_GROUP.fullmatch, dict.fromkeys(told)), key=lambda each: each not in asked_for)
+    return Actor(settle(kubectl, answer, claimed), tuple(groups[:_GROUPS_LIMIT]))
 
 
 def settle(kubectl: Kubectl, answer: Json | ends.Failure, claimed: str | None) -> str:
@@ -28,10 +49,11 @@ def settle(kubectl: Kubectl, answer: Json | ends.Failure, claimed: str | None) -
 
 
 def _reviewed(answer: Json | ends.Failure) -> str | None:
-    if isinstance(answer, ends.Failure):
-        return None
-    user = (answer.get("status") or {}).get("userInfo") or {}
-    return user.get("username")
+    return None if isinstance(answer, ends.Failure) else _user(answer).get("username")
+
+
+def _user(answer: Json) -> Json:
+    return (answer.get("status") or {}).get("userInfo") or {}
 
 
 def _impersonated(kubectl: Kubectl) -> str | None:

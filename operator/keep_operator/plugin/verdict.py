@@ -13,6 +13,7 @@ from uuid import uuid4
 import click
 
 from keep_operator.plugin import actor, ends, output, patience, view
+from keep_operator.plugin.actor import Actor
 from keep_operator.plugin.kubectl import Json, Kubectl
 from keep_operator.plugin.view import View
 from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOW_DECISIONS
@@ -38,10 +39,11 @@ class Asked:
     on_behalf_of: str | None
 
 
-def look(kubectl: Kubectl, workflow: str, asked: Asked) -> tuple[View, str]:
+def look(kubectl: Kubectl, workflow: str, asked: Asked) -> tuple[View, Actor]:
     """The workflow, and who decides; asked for at the same time."""
     found, revisions, who = kubectl.tries(*view.questions(workflow), actor.QUESTION)
-    return view.of(kubectl, workflow, found, revisions), actor.settle(kubectl, who, asked.actor)
+    seen = view.of(kubectl, workflow, found, revisions)
+    return seen, actor.of(kubectl, who, asked.actor, seen.approving_groups)
 
 
 def revision(seen: View, reference: str) -> Json:
@@ -62,7 +64,7 @@ def revision(seen: View, reference: str) -> Json:
     return {"tag": reference.removeprefix("tag:")}
 
 
-def decide(kubectl: Kubectl, seen: View, who: str, action: str, asked: Asked, **about: Any) -> None:
+def decide(kubectl: Kubectl, seen: View, who: Actor, action: str, asked: Asked, **about: Any) -> None:
     """Make a decision, and say what became of it. ``about`` are fields of its spec; those that are None are left out.
 
     Raises No if it was not carried out, Unanswered if nobody said in time.
@@ -86,10 +88,11 @@ def decide(kubectl: Kubectl, seen: View, who: str, action: str, asked: Asked, **
     _tell(made, asked)
 
 
-def _manifest(seen: View, who: str, action: str, asked: Asked, about: Json) -> Json:
+def _manifest(seen: View, who: Actor, action: str, asked: Asked, about: Json) -> Json:
     request_id = asked.request_id or str(uuid4())
     digest = hashlib.sha256(f"{seen.name} {request_id}".encode()).hexdigest()[:10]
     expect = {} if seen.active_number is None else {"expect": {"activeRevision": seen.active_number}}
+    groups = {"actorGroups": list(who.groups)} if who.groups else {}
     claim = {} if asked.on_behalf_of is None else {"onBehalfOf": asked.on_behalf_of}
     return {
         "apiVersion": API_VERSION,
@@ -103,7 +106,8 @@ def _manifest(seen: View, who: str, action: str, asked: Asked, about: Json) -> J
             "action": action,
             **about,
             **expect,
-            "actor": who,
+            "actor": who.name,
+            **groups,
             **claim,
             "requestId": request_id,
         },

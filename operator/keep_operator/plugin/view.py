@@ -120,6 +120,12 @@ class View:
         return ((self.workflow.get("spec") or {}).get("release") or {}).get("pin")
 
     @property
+    def approving_groups(self) -> frozenset[str]:
+        """The groups whose approval its spec asks for; the Tenant may ask for others."""
+        approval = ((self.workflow.get("spec") or {}).get("release") or {}).get("approval") or {}
+        return frozenset((approval.get("approvers") or {}).get("groups") or ())
+
+    @property
     def active_number(self) -> int | None:
         """The number of the version that takes runs."""
         return (self.status.get("activeRevision") or {}).get("number")

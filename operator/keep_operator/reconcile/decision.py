@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Protocol, assert_never
 
 from keep_operator.cluster.client import Cluster
-from keep_operator.domain import decision, release, workflow
+from keep_operator.domain import decision, workflow
 from keep_operator.domain import tenancy as rules
-from keep_operator.domain.decision import Action, Effect, Expire, Handle, Handled, Observed
-from keep_operator.domain.history import Lineage
+from keep_operator.domain.decision import Action, Expire, Handle, Handled, Observed
 from keep_operator.domain.planning import HANDLED, Plan
 from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.reconcile.database import Database
+from keep_operator.reconcile.effects import take
 from keep_operator.reconcile.world import World
 from keep_operator.resources import decision as reader
 from keep_operator.resources import objects
@@ -30,7 +30,7 @@ from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS, Key
 from keep_operator.resources.objects import Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
-from keep_operator.store import decisions, revisions, workflows
+from keep_operator.store import decisions, workflows
 from keep_operator.store.connection import Connection
 
 
@@ -155,27 +155,4 @@ async def carry_out(conn: Connection, handle: Handle) -> None:
     if await workflows.find(conn, lineage.id) != lineage:  # it is locked by now
         raise workflows.conflict(workflows.owner_of(lineage))
     for effect in verdict.effects:
-        await _take_effect(conn, lineage, spec, effect)
-
-
-async def _take_effect(conn: Connection, seen: Lineage, spec: WorkflowDecisionSpec, effect: Effect) -> None:
-    by: dict[str, str] = {"actor": spec.actor, "reason": spec.reason or ""}
-    match effect:
-        case decision.SetHold(hold):
-            await workflows.set_hold(conn, seen, hold, actor=spec.actor)
-        case release.EndHold():
-            await workflows.end_hold(conn, seen, **by)
-        case release.Activate(_, number, cause, actor, reason):
-            await workflows.activate(conn, seen, number, cause=cause, actor=actor, reason=reason)
-        case decision.Reject(number, verdict):
-            await revisions.reject(conn, seen, number, verdict=verdict, **by)
-        case decision.ClearRejection(content_hash):
-            await revisions.clear_rejection(conn, seen, content_hash, **by)
-        case decision.Tag(tag, number):
-            await revisions.tag(conn, seen, number, tag, **by)
-        case decision.Untag(tag):
-            await revisions.untag(conn, seen, tag, **by)
-        case decision.Note(number, text):
-            await decisions.note(conn, seen, number, text, actor=spec.actor)
-        case _:
-            assert_never(effect)
+        await take(conn, lineage, effect, actor=spec.actor, reason=spec.reason or "")

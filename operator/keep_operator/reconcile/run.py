@@ -217,7 +217,11 @@ def _sight(about: Object[WorkflowSpec], looked: workflow.Observed) -> Sight:
         runtime=None if looked.tenant is None else looked.tenant.runtime,
         looked_at=about.status.get("observedGeneration") == about.generation,
     )
-    return sight if met is None else replace(sight, lineage=met.lineage, gates=met.gates, behind=met.behind)
+    return (
+        sight
+        if met is None
+        else replace(sight, lineage=met.lineage, gates=met.gates, scene=met.scene, behind=met.behind)
+    )
 
 
 def _uuid(text: Any) -> UUID | None:

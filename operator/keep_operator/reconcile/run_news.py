@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Between two counts of what is under way, in seconds: a run that is over sooner costs no status write.
 COUNT_EVERY_S: Final = 10.0
+# Runs that end within this many seconds of each other are counted by one look.
+SETTLED_S: Final = 0.5
 # Failures that wait to be told; of a flood the oldest are left out, since Kubernetes would not keep the Events of all.
 WAITING: Final = 1_000
 # Kubernetes keeps Events for an hour, so older failures are no news.
@@ -61,6 +63,16 @@ class RunNews:
         if told["cluster"] == self._database.cluster_id:
             self._failures.append(failure)
             self._woken.set()
+
+    def ended(self, told: Mapping[str, Any]) -> None:
+        """A run has ended of a workflow whose release is under way or watched; of many at once one look is enough.
+
+        Raises KeyError where that cannot be read. What nobody hears is found by the look that each release has planned.
+        """
+        if told["cluster"] == self._database.cluster_id:
+            key = Key(WORKFLOWS.kind, told["namespace"], told["name"])
+            if self._world.cache.get(key) is not None:
+                self._world.queue.schedule(key, SETTLED_S)
 
     def may_have_missed(self) -> None:
         """The connection on which failures are told is new."""

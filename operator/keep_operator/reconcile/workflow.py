@@ -1,6 +1,7 @@
 """Workflows: from the object to its row, its revisions, and what is active of them."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,6 +13,8 @@ from keep_operator.domain import tenancy as rules
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
+from keep_operator.domain.effects import Take
+from keep_operator.domain.gates import TRUSTED
 from keep_operator.domain.history import Author, Lineage
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.rollback_to import Asked
@@ -21,17 +24,18 @@ from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import carry_out
 from keep_operator.reconcile.definitions import Definitions
+from keep_operator.reconcile.effects import take
 from keep_operator.reconcile.images import Images
 from keep_operator.reconcile.succession import Succession, Traits
 from keep_operator.reconcile.tenancy import Labels
 from keep_operator.reconcile.world import World
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.kinds import FIELD_MANAGER, WORKFLOWS, Key
-from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, ROLLBACK_TO, Object
+from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, IMPORTANT, ROLLBACK_TO, Object
 from keep_operator.resources.provider import ProviderSpec
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
-from keep_operator.store import decisions, revisions, runs, workflows
+from keep_operator.store import decisions, releases, revisions, runs, workflows
 from keep_operator.store.connection import Connection
 
 # What a revision's object takes, in characters.
@@ -121,30 +125,25 @@ class Workflows:
         wanted = await self._definitions.wanted(obj, spec)
         name = reader.effective_name(spec, obj.key.name)
         note = _cut(obj.annotations.get(CHANGE_NOTE), NOTE_LIMIT)
-        previous, asked = None, None
+        seen = replace(seen, wanted=wanted, important=_is_marked(obj))
         async with self._database.look() as conn:
             own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
             if own is not None:
-                previous = await _previous(conn, own, wanted)
-                asked = await _asked(conn, own, obj)
+                seen = await _more(conn, replace(seen, own=own), own, spec)
         if holder is not None and own is not None and holder.id == own.id:
             holder = None
         return replace(
             seen,
-            wanted=wanted,
-            own=own,
             holder=holder,
             holder_state=await self._succession.state_of(holder),
             rivals=self._succession.claims(obj, tenant_name, name),
             heirs=() if own is None else self._succession.claims(obj, tenant_name, own.external_name),
             providers=self._providers(obj.key, tenant_name, wanted),
             images=self._shown(obj),
-            previous_content=previous,
             new_id=None if own is not None else workflows.new_id(),
             note=note,
-            author=_author(obj),
+            author=_author(obj, () if sight.policy is None else sight.policy.trusted_authors),
             source=dict(obj.source) or None,
-            asked=asked,
             runs_told_at=self._runs_told_at.get(obj.uid),
         )
 
@@ -214,10 +213,8 @@ class Workflows:
             case workflow.InsertRevision(lineage, revision, content):
                 name = mirror.object_name(workflows.owner_of(lineage).name, revision)
                 await revisions.insert(conn, lineage, revision, content, name=name, actor=FIELD_MANAGER)
-            case release.EndHold(lineage):
-                await workflows.end_hold(conn, lineage, actor=FIELD_MANAGER)
-            case release.Activate(lineage, number, cause, actor, reason):
-                await workflows.activate(conn, lineage, number, cause=cause, actor=actor, reason=reason)
+            case Take(lineage, effect, actor, reason):
+                await take(conn, lineage, effect, actor=actor, reason=reason)
             case workflow.Archive(lineage, numbers):
                 owner = workflows.owner_of(lineage)
                 names = {
@@ -251,14 +248,33 @@ class Workflows:
         return {name: _sight(obj, name) for name, obj in found.items() if obj is not None}
 
 
-async def _previous(conn: Connection, own: Lineage, wanted: Wanted) -> Any:
-    """The newest revision's content, if another one is about to follow; else None."""
+async def _more(conn: Connection, seen: Observed, own: Lineage, spec: WorkflowSpec) -> Observed:
+    """What the plan will read besides the history: nothing where all is as it shall be."""
+    needed = workflow.questions(seen, spec)
+    previous = _previous(own, seen.wanted)
+    numbers = {each for each in (previous, own.active_number if needed.active_content else None) if each is not None}
+    contents = await revisions.definitions(conn, own.id, numbers) if numbers else {}
+    seen = replace(
+        seen,
+        previous_content=None if previous is None else contents.get(previous),
+        active_content=contents.get(own.active_number) if needed.active_content and own.active_number else None,
+        counted=await releases.count(conn, own, needed.count),
+        asked=await _asked(conn, own, seen.object),
+    )
+    if "DryRun" in needed.count:  # the expressions of the checklist are evaluated
+        seen = replace(seen, ticks=await asyncio.to_thread(workflow.ticks, seen, spec))
+    return seen
+
+
+def _previous(own: Lineage, wanted: Wanted | None) -> int | None:
+    """The newest revision, if another one is about to follow; else None."""
     if not isinstance(wanted, Desired) or own.latest is None:
         return None
-    if release.desired_revision(own, wanted.hash_in(own)) is not None:
-        return None
-    number = own.latest.number
-    return (await revisions.definitions(conn, own.id, [number])).get(number)
+    return own.latest.number if release.desired_revision(own, wanted.hash_in(own)) is None else None
+
+
+def _is_marked(obj: Object[WorkflowSpec]) -> bool:
+    return obj.annotations.get(IMPORTANT) == "true"
 
 
 async def _asked(conn: Connection, own: Lineage, obj: Object[WorkflowSpec]) -> Asked | None:
@@ -278,12 +294,12 @@ def _sight(obj: Object[ProviderSpec], name: str) -> ProviderSight:
     )
 
 
-def _author(obj: Object[WorkflowSpec]) -> Author | None:
-    """Who changed the definition, as far as the object tells: a claim in either case (A-AP-3)."""
+def _author(obj: Object[WorkflowSpec], trusted: Collection[str]) -> Author | None:
+    """Who changed the definition, as far as the object tells: a claim, unless the tenant trusts who wrote it (A-AP-3)."""
     claimed = _cut(obj.annotations.get(AUTHOR), NAME_LIMIT)
-    if claimed is not None:
-        return Author(claimed, "Annotation")
     manager = _cut(obj.source.get("fieldManager"), NAME_LIMIT)
+    if claimed is not None:
+        return Author(claimed, TRUSTED if manager in trusted else "Annotation")
     return None if manager is None else Author(manager, "FieldManager")
 
 

@@ -6,7 +6,7 @@ Docstrings and descriptions of the models are what ``kubectl explain`` shows.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from keep_operator.resources import rules, shapes
 from keep_operator.resources.parts import CONDITIONS, Conditions, WorkflowRef
@@ -16,6 +16,7 @@ from keep_operator.resources.shapes import (
     NO_CONTROL_CHARACTERS,
     ContentHash,
     Invalid,
+    Items,
     Line,
     Note,
     RevisionNumber,
@@ -24,6 +25,8 @@ from keep_operator.resources.shapes import (
     Tag,
     Timestamp,
     Violation,
+    as_set,
+    distinct_entries,
 )
 
 Action = Literal[
@@ -90,6 +93,12 @@ class WorkflowDecisionSpec(Ruled):
         default=None, description="What must hold for the decision to be carried out; else it is `Stale`."
     )
     actor: Line = Field(description="The Kubernetes user that creates the decision.")
+    actor_groups: Annotated[Items[Line], AfterValidator(distinct_entries())] = Field(
+        default=(),
+        max_length=128,
+        description="Groups that this user is in, as far as they shall count for approvals.",
+        json_schema_extra=as_set(),
+    )
     on_behalf_of: Line | None = Field(
         default=None,
         description="Whom the actor acts for: a claim, which counts only where the Tenant trusts the actor.",

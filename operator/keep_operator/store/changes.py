@@ -24,6 +24,8 @@ CHANNEL: Final = "keep_operator_changed"
 CANCELLED: Final = "keep_operator_cancel"
 # What each run that ended badly was, as JSON: `r0008_runs.py` has the fields.
 RUN_FAILED: Final = "keep_operator_run_failed"
+# Whose run has ended, where somebody waits for that: `r0009_releases.py`.
+RUN_ENDED: Final = "keep_operator_run_ended"
 # A connection that has died in silence is found out by asking it this often.
 ASK_EVERY: Final = timedelta(seconds=30)
 # Between two attempts to connect: others find out sooner that the database is back.
@@ -37,13 +39,15 @@ async def follow(
     changed: Callable[[Key], None],
     key_changed: Callable[[], None],
     run_failed: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    run_ended: Callable[[Mapping[str, Any]], None] = lambda _: None,
     connected: Callable[[], None] = lambda: None,
 ) -> None:
     """Tell ``changed`` of each object whose row others changed, until cancelled; connects again whenever it must.
 
     ``key_changed`` is called when the database is sealed with another key from now on, and at each connection, since that
-    may have happened before; ``run_failed`` for each run that fails, with what the database says of it, and ``connected`` when what
-    was told before has been heard by nobody. None of them may raise, but ``run_failed`` for what it cannot read.
+    may have happened before; ``run_failed`` for each run that fails, with what the database says of it, ``run_ended`` for each that
+    ends while its workflow is watched, and ``connected`` when what was told before has been heard by nobody. None of them may
+    raise, but the two about runs for what they cannot read.
     """
 
     def told(told: Mapping[str, Any]) -> None:
@@ -56,7 +60,7 @@ async def follow(
         key_changed()
         connected()
 
-    channels = {CHANNEL: _reading(told), RUN_FAILED: _reading(run_failed)}
+    channels = {CHANNEL: _reading(told), RUN_FAILED: _reading(run_failed), RUN_ENDED: _reading(run_ended)}
     await hear(url, application_name=application_name, channels=channels, connected=begin)
 
 

@@ -80,7 +80,10 @@ def _inserting(counted: sa.CTE, number: sa.ColumnElement[int], action: Action) -
     )
     state = (
         sa.insert(REVISION_STATE)
-        .from_select(["workflow_id", "number"], sa.select(made.c.workflow_id, made.c.number))
+        .from_select(
+            ["workflow_id", "number", "important"],
+            sa.select(made.c.workflow_id, made.c.number, sa.bindparam("new_important", type_=sa.Boolean)),
+        )
         .cte("state")
     )
     tags = sa.func.unnest(sa.bindparam("new_tags", type_=ARRAY(sa.Text))).column_valued("tag")
@@ -221,6 +224,7 @@ async def _insert(
         "new_diff_summary": revision.diff_summary,
         "new_created_at": revision.created_at if how is _RECOVER else None,
         "new_tags": list(revision.tags),
+        "new_important": revision.important,
     }
     await workflows.by_owner(conn, seen, how, actor, given | _subject(seen, name, actor))
 

@@ -8,6 +8,7 @@ The row names (workflow, revision, hash) by foreign key: a pair that does not ex
 the run's id and nothing else; when it is taken up, that row says what to load.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from uuid import UUID
 import uuid6
 
 from keep_operator.domain import binding
-from keep_operator.domain.binding import Asked, Bound, Candidate, Concurrency, Seen
+from keep_operator.domain.binding import Asked, Bound, Candidate, Concurrency, Seen, Tried
 from keep_operator.domain.execution import Reason, Run, State
 from keep_operator.domain.history import Refusal
 from keep_operator.errors import Conflict, Refused
@@ -47,21 +48,27 @@ COLUMNS: Final = " ".join(_COLUMNS.split())
 _LOOK: Final = Prepared(
     """
     SELECT w.id, w.tenant_id, w.suspended, w.settings, w.active_revision, again.try_number,
-        c.number, c.content_hash, c.flaw_message, c.first_active_at, c.denied,
+        c.number, c.content_hash, c.flaw_message, c.first_active_at, c.denied, c.rejected, c.approved_reason,
+        tried.candidate, tried.weight, tried.sticky_key, tried.content_hash AS candidate_hash,
         CASE WHEN %(fingerprint)s::text IS NOT NULL THEN c.definition ->> 'strategy' END AS strategy,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
             AND completed_at IS NULL) AS unfinished,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
             AND completed_at IS NULL AND fingerprint = %(fingerprint)s::text) AS unfinished_alike
     FROM keep_operator.workflow w
+    LEFT JOIN LATERAL (SELECT k.candidate, k.weight, k.sticky_key, r.content_hash FROM keep_operator.canary k
+        JOIN keep_operator.workflow_revision r ON r.workflow_id = k.workflow_id AND r.number = k.candidate
+        WHERE k.workflow_id = w.id) tried ON true
     LEFT JOIN keep_operator.run again ON again.id = %(retry_of)s::uuid AND again.workflow_id = w.id
     LEFT JOIN LATERAL (
-        SELECT r.number, r.content_hash, r.flaw_message, r.definition, s.first_active_at,
-            (SELECT min(d.denied_reason) FROM keep_operator.workflow_revision alike
-             JOIN keep_operator.revision_state d ON d.workflow_id = alike.workflow_id AND d.number = alike.number
-             WHERE alike.workflow_id = w.id AND alike.content_hash = r.content_hash) AS denied
+        SELECT r.number, r.content_hash, r.flaw_message, r.definition, s.first_active_at, s.approved_reason,
+            verdict.denied, verdict.rejected
         FROM keep_operator.workflow_revision r
         JOIN keep_operator.revision_state s ON s.workflow_id = r.workflow_id AND s.number = r.number
+        CROSS JOIN LATERAL (SELECT min(d.denied_reason) AS denied, min(d.rejected_reason) AS rejected
+            FROM keep_operator.workflow_revision alike
+            JOIN keep_operator.revision_state d ON d.workflow_id = alike.workflow_id AND d.number = alike.number
+            WHERE alike.workflow_id = w.id AND alike.content_hash = r.content_hash) verdict
         WHERE r.workflow_id = w.id AND r.number = CASE
             WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             WHEN %(number)s::int IS NOT NULL THEN %(number)s::int
@@ -93,6 +100,8 @@ _REQUEST: Final = Prepared(
         FROM keep_operator.workflow w
         WHERE w.id = %(workflow_id)s AND w.deleted_at IS NULL AND NOT w.suspended
             AND (%(selection)s <> 'Active' OR w.active_revision = %(revision)s)
+            AND (%(selection)s <> 'Canary' OR EXISTS (SELECT 1 FROM keep_operator.canary k
+                WHERE k.workflow_id = w.id AND k.candidate = %(revision)s AND k.weight > 0))
         ON CONFLICT DO NOTHING RETURNING run.*
     ), priority AS (
         SELECT least(-(SELECT count(*) FROM (SELECT 1 FROM keep_operator.run
@@ -320,6 +329,10 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
     }
     row = (await conn.execute(_LOOK, wanted)).one_or_none()
     seen = None if row is None else _seen(row)
+    if seen is not None and seen.tried is not None and await asyncio.to_thread(binding.is_tried, asked, seen):
+        assert seen.tried is not None
+        row = (await conn.execute(_LOOK, {**wanted, "number": seen.tried.number})).one_or_none()
+        seen = None if row is None else _seen(row)
     return binding.bind(asked, seen), seen
 
 
@@ -331,6 +344,8 @@ def _seen(row: Row) -> Seen:
             content_hash=row.content_hash,
             flaw=row.flaw_message,
             denied=row.denied,
+            rejected=row.rejected,
+            approved=row.approved_reason is not None,
             was_active=row.first_active_at is not None,
         )
     return Seen(
@@ -340,6 +355,7 @@ def _seen(row: Row) -> Seen:
         settings=row.settings.get("run") or {},
         active_number=row.active_revision,
         candidate=candidate,
+        tried=None if row.candidate is None else Tried(row.candidate, row.candidate_hash, row.weight, row.sticky_key),
         strategy=row.strategy,
         unfinished=row.unfinished,
         unfinished_alike=row.unfinished_alike,

@@ -10,7 +10,8 @@
                └─ n workflow 1 ──── n workflow_revision 1 ──── 1 revision_state
                     │ owner_*  ◀────────────┘  ▲   active_revision is one of its own revisions
                     ▼                          │
-                  the Workflow               deployment, hold, revision_tag; handled_decision
+                  the Workflow               deployment, hold, canary, review, checklist_result,
+                    │                        revision_tag; handled_decision
                     │ 1                        │
                     └─ 1 schedule              └── n run 1 ──┬─ n run_step
                                                      │       └─ n run_log
@@ -49,7 +50,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOW_REVISIONS, WORKFLOWS
 
@@ -178,6 +179,8 @@ WORKFLOW: Final = Table(
         Computed("CASE WHEN (deleted_at IS NULL) THEN tenant_id ELSE NULL::text END", persisted=True),
         ForeignKey(TENANT.c.id, name=TENANT_OF_WORKFLOW, ondelete="RESTRICT"),
     ),
+    # Until then the operator is told of each run that ends.
+    Column("watched_until", DateTime(timezone=True)),
     # The pair: one lineage cannot point to a revision of another.
     ForeignKeyConstraint(
         ["id", "active_revision"],
@@ -266,7 +269,11 @@ REVISION_STATE: Final = Table(
     Column("denied_reason", Text),
     # The object is gone; the revision is not.
     Column("archived_at", DateTime(timezone=True)),
+    # NULL: nobody has approved it, or nobody had to.
+    Column("approved_reason", Text),
+    Column("important", Boolean, nullable=False, server_default=text("false")),
     _points_to_revision("revision_state", "number"),
+    CheckConstraint("num_nonnulls(approved_reason, denied_reason) < 2", name="revision_state_verdict_check"),
 )
 
 # What was made active, when, by whom and why; only grows.
@@ -297,8 +304,59 @@ HOLD: Final = Table(
     _moment("since"),
     Column("automatic", Boolean, nullable=False),
     Column("request_id", Text),
+    Column("aborted", Boolean, nullable=False, server_default=text("false")),
     _points_to_revision("hold", "target"),
     CheckConstraint("rejected_hash ~ '^[0-9a-f]{64}$'", name="hold_rejected_hash_check"),
+)
+
+# At most one for each lineage. Who makes runs reads the weight here, whether the operator is there or not (A-CAN-8).
+CANARY: Final = Table(
+    "canary",
+    METADATA,
+    Column("workflow_id", Uuid, primary_key=True),
+    Column("candidate", Integer, nullable=False),
+    Column("stable", Integer, nullable=False),
+    Column("steps", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("step_since", DateTime(timezone=True), nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("began", DateTime(timezone=True), nullable=False),
+    Column("measured_since", DateTime(timezone=True), nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("paused", Text),
+    Column("paused_since", DateTime(timezone=True)),
+    Column("sticky_key", Text),
+    _points_to_revision("canary", "candidate"),
+    _points_to_revision("canary", "stable"),
+    CheckConstraint("candidate <> stable", name="canary_pair_check"),
+    CheckConstraint("weight BETWEEN 0 AND 100", name="canary_weight_check"),
+    CheckConstraint("num_nonnulls(paused, paused_since) IN (0, 2)", name="canary_paused_check"),
+)
+
+# What each person thinks of a revision: the last word of each.
+REVIEW: Final = Table(
+    "review",
+    METADATA,
+    Column("workflow_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("actor", Text, primary_key=True),
+    Column("approves", Boolean, nullable=False),
+    Column("groups", ARRAY(Text), nullable=False),
+    _moment("at"),
+    _points_to_revision("review", "number"),
+)
+
+CHECKLIST_RESULT: Final = Table(
+    "checklist_result",
+    METADATA,
+    Column("workflow_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("item", Text, primary_key=True),
+    Column("done", Boolean, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    _moment("at"),
+    _points_to_revision("checklist_result", "number"),
 )
 
 REVISION_TAG: Final = Table(

@@ -29,15 +29,29 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from keep_operator.domain import history, provider
 from keep_operator.domain.collection import Lost
-from keep_operator.domain.history import Author, Cause, Deployment, Flaw, Hold, Lineage, Revision
+from keep_operator.domain.history import (
+    Author,
+    Canary,
+    Cause,
+    Check,
+    Deployment,
+    Flaw,
+    Hold,
+    Lineage,
+    Review,
+    Revision,
+)
 from keep_operator.domain.ownership import Owner
 from keep_operator.resources.kinds import WORKFLOWS, Key
 from keep_operator.store import documents, ledger, ownership, tenants
 from keep_operator.store.connection import Connection, Prepared, Result, Row, prepared
 from keep_operator.store.ledger import Action, Deed
 from keep_operator.store.tables import (
+    CANARY,
+    CHECKLIST_RESULT,
     DEPLOYMENT,
     HOLD,
+    REVIEW,
     REVISION_STATE,
     REVISION_TAG,
     RUN,
@@ -63,6 +77,7 @@ _ROW: Final = (
     WORKFLOW.c.owner_uid,
     WORKFLOW.c.deleted_at,
     WORKFLOW.c.checksum,
+    WORKFLOW.c.watched_until,
 )
 
 # A revision but for its content and its tags, in the order in which `revision_of` reads it.
@@ -85,6 +100,8 @@ LIGHT: Final = (
     REVISION_STATE.c.rejected_reason,
     REVISION_STATE.c.denied_reason,
     REVISION_STATE.c.archived_at,
+    REVISION_STATE.c.approved_reason,
+    REVISION_STATE.c.important,
 )
 _WITH_STATE: Final = sa.join(
     WORKFLOW_REVISION,
@@ -132,6 +149,31 @@ _DEPLOYMENTS: Final = sa.select(
     )
 ).scalar_subquery()
 
+# As `Review` and `Check` have them.
+_REVIEWED: Final = (REVIEW.c.number, REVIEW.c.actor, REVIEW.c.approves, REVIEW.c.at, REVIEW.c.groups)
+_CHECKED: Final = (
+    CHECKLIST_RESULT.c.number,
+    CHECKLIST_RESULT.c.item,
+    CHECKLIST_RESULT.c.done,
+    CHECKLIST_RESULT.c.by,
+    CHECKLIST_RESULT.c.at,
+    CHECKLIST_RESULT.c.message,
+)
+
+
+def _all_of(table: sa.Table, columns: Sequence[sa.Column[Any]], *order: sa.Column[Any]) -> sa.ScalarSelect[Any]:
+    """What is said of all revisions of the lineage, in this order."""
+    return (
+        sa.select(sa.func.json_agg(aggregate_order_by(sa.func.json_build_array(*columns), *order)))
+        .where(table.c.workflow_id == WORKFLOW.c.id)
+        .correlate(WORKFLOW)
+        .scalar_subquery()
+    )
+
+
+_REVIEWS: Final = _all_of(REVIEW, _REVIEWED, REVIEW.c.at, REVIEW.c.actor)
+_CHECKS: Final = _all_of(CHECKLIST_RESULT, _CHECKED, CHECKLIST_RESULT.c.number, CHECKLIST_RESULT.c.item)
+
 _UNFINISHED: Final = (
     sa.select(RUN.c.revision, sa.func.count().label("runs"))
     .where(RUN.c.tenant_id == WORKFLOW.c.tenant_id, RUN.c.workflow_id == WORKFLOW.c.id, RUN.c.completed_at.is_(None))
@@ -147,8 +189,16 @@ _LOOK: Final = sa.select(
     _TAGS.label("tags"),
     _DEPLOYMENTS.label("deployments"),
     _RUNNING.label("running"),
+    sa.func.clock_timestamp().label("read_at"),
+    _REVIEWS.label("reviews"),
+    _CHECKS.label("checks"),
     *(each.label(f"hold_{each.name}") for each in HOLD.c),
-).select_from(sa.outerjoin(WORKFLOW, HOLD, HOLD.c.workflow_id == WORKFLOW.c.id))
+    *(each.label(f"canary_{each.name}") for each in CANARY.c),
+).select_from(
+    sa.outerjoin(WORKFLOW, HOLD, HOLD.c.workflow_id == WORKFLOW.c.id).outerjoin(
+        CANARY, CANARY.c.workflow_id == WORKFLOW.c.id
+    )
+)
 
 LIVING: Final = WORKFLOW.c.deleted_at.is_(None)
 # At most two rows, each found by a unique index.
@@ -176,7 +226,7 @@ OURS: Final = sa.and_(
 LOCKED: Final = sa.select(WORKFLOW.c.id, WORKFLOW.c.tenant_id).where(OURS).with_for_update().cte("locked")
 DETAILS: Final = sa.cast(sa.bindparam("details", type_=sa.Text), JSON)
 
-_CREATED: Final = tuple(each for each in _ROW if each.name not in ("active_revision", "deleted_at"))
+_CREATED: Final = tuple(each for each in _ROW if each.name not in ("active_revision", "deleted_at", "watched_until"))
 _CREATE: Final = (
     sa.insert(WORKFLOW)
     .values(
@@ -193,33 +243,40 @@ _INSERT: Final = {
 _FROM: Final = sa.bindparam("from_revision", type_=sa.Integer)
 _TO: Final = sa.bindparam("to_revision", type_=sa.Integer)
 _CHOSEN, _ALIKE = WORKFLOW_REVISION.alias("chosen"), WORKFLOW_REVISION.alias("alike")
-# The content of the revision was rejected or denied, under whichever of its numbers.
-_BARRED: Final = (
-    sa.select(sa.literal(1))
-    .select_from(
-        sa.join(
-            _CHOSEN,
-            _ALIKE,
-            sa.and_(
-                _ALIKE.c.workflow_id == _CHOSEN.c.workflow_id,
-                _ALIKE.c.content_hash == _CHOSEN.c.content_hash,
-            ),
-        ).join(
-            REVISION_STATE,
-            sa.and_(REVISION_STATE.c.workflow_id == _ALIKE.c.workflow_id, REVISION_STATE.c.number == _ALIKE.c.number),
+
+
+def barred(number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether the content of this revision of the lineage was rejected or denied, under whichever of its numbers."""
+    return (
+        sa.select(sa.literal(1))
+        .select_from(
+            sa.join(
+                _CHOSEN,
+                _ALIKE,
+                sa.and_(
+                    _ALIKE.c.workflow_id == _CHOSEN.c.workflow_id,
+                    _ALIKE.c.content_hash == _CHOSEN.c.content_hash,
+                ),
+            ).join(
+                REVISION_STATE,
+                sa.and_(
+                    REVISION_STATE.c.workflow_id == _ALIKE.c.workflow_id, REVISION_STATE.c.number == _ALIKE.c.number
+                ),
+            )
         )
+        .where(
+            _CHOSEN.c.workflow_id == WORKFLOW.c.id,
+            _CHOSEN.c.number == number,
+            sa.or_(REVISION_STATE.c.rejected_reason.is_not(None), REVISION_STATE.c.denied_reason.is_not(None)),
+        )
+        .correlate(WORKFLOW)
+        .exists()
     )
-    .where(
-        _CHOSEN.c.workflow_id == WORKFLOW.c.id,
-        _CHOSEN.c.number == _TO,
-        sa.or_(REVISION_STATE.c.rejected_reason.is_not(None), REVISION_STATE.c.denied_reason.is_not(None)),
-    )
-    .correlate(WORKFLOW)
-    .exists()
-)
+
+
 _MOVED: Final = (
     sa.update(WORKFLOW)
-    .where(OURS, WORKFLOW.c.active_revision.is_not_distinct_from(_FROM), ~_BARRED)
+    .where(OURS, WORKFLOW.c.active_revision.is_not_distinct_from(_FROM), ~barred(_TO))
     .values(active_revision=_TO, updated_at=sa.func.now())
     .returning(WORKFLOW.c.id, WORKFLOW.c.tenant_id)
     .cte("moved")
@@ -513,6 +570,7 @@ async def set_hold(conn: Connection, seen: Lineage, hold: Hold, *, actor: str) -
         "target": hold.target,
         "reason": hold.reason,
         "automatic": hold.automatic,
+        "aborted": hold.aborted,
     }
     deed = Deed(with_tenant(put.returning(HOLD.c.workflow_id).cte("put")), Action.HOLD_SET, details)
     await by_owner(conn, seen, ledger.done(deed), actor)
@@ -570,7 +628,7 @@ def revision_of(values: Sequence[Any], tags: Sequence[str] = ()) -> Revision:
     """The revision that `LIGHT` has brought."""
     number, content_hash, created_at, hash_version, flaw, message, parent, same = values[:8]
     note, user, source, generation, summary = values[8:13]
-    first_active_at, last_active_at, rejected, denied, archived_at = values[13:]
+    first_active_at, last_active_at, rejected, denied, archived_at, approved, important = values[13:]
     return Revision(
         number=number,
         content_hash=content_hash,
@@ -587,6 +645,8 @@ def revision_of(values: Sequence[Any], tags: Sequence[str] = ()) -> Revision:
         last_active_at=last_active_at,
         rejected=rejected,
         denied=denied,
+        approved=approved,
+        important=important,
         archived_at=archived_at,
         tags=tuple(tags),
     )
@@ -614,7 +674,11 @@ def _lineage(row: Row) -> Lineage:
         ),
         deployments=tuple(deployment_of(_with_times(each, _DEPLOYED_AT)) for each in row.deployments or ()),
         hold=None if row.hold_workflow_id is None else _hold(row),
+        canary=None if row.canary_workflow_id is None else _canary(row),
+        reviews=tuple(_review(_with_times(each, _REVIEWED_AT)) for each in row.reviews or ()),
+        checks=tuple(Check(*_with_times(each, _CHECKED_AT)) for each in row.checks or ()),
         running={int(number): runs for number, runs in (row.running or {}).items()},
+        read_at=row.read_at,
     )
 
 
@@ -624,6 +688,8 @@ def _places(columns: Sequence[sa.Column[Any]]) -> tuple[int, ...]:
 
 _MOMENTS: Final = _places(LIGHT)
 _DEPLOYED_AT: Final = _places(DEPLOYED)
+_REVIEWED_AT: Final = _places(_REVIEWED)
+_CHECKED_AT: Final = _places(_CHECKED)
 
 
 def _with_times(values: list[Any], places: Sequence[int]) -> list[Any]:
@@ -647,6 +713,29 @@ def _bare(row: Row) -> Lineage:
         active_number=row.active_revision,
         deleted_at=row.deleted_at,
         checksum=row.checksum,
+        watched_until=row.watched_until,
+    )
+
+
+def _review(values: Sequence[Any]) -> Review:
+    number, actor, approves, at, groups = values
+    return Review(number, actor, approves, at, tuple(groups))
+
+
+def _canary(row: Row) -> Canary:
+    return Canary(
+        candidate=row.canary_candidate,
+        stable=row.canary_stable,
+        steps=row.canary_steps,
+        step=row.canary_step,
+        step_since=row.canary_step_since,
+        weight=row.canary_weight,
+        began=row.canary_began,
+        measured_since=row.canary_measured_since,
+        failed=row.canary_failed,
+        paused=row.canary_paused,
+        paused_since=row.canary_paused_since,
+        sticky_key=row.canary_sticky_key,
     )
 
 
@@ -659,6 +748,7 @@ def _hold(row: Row) -> Hold:
         since=row.hold_since,
         automatic=row.hold_automatic,
         request_id=row.hold_request_id,
+        aborted=row.hold_aborted,
     )
 
 

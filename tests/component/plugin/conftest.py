@@ -111,6 +111,7 @@ class Terminal:
     watched: list[Json] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
     user: str = "carol@example.com"
+    groups: list[str] = field(default_factory=list)
     config: Json = field(default_factory=dict)
     port: int = 1
 

@@ -63,7 +63,7 @@ def about_the_rest(world: dict[str, Any], plain: list[str], words: list[str]) ->
     """The user, the kubeconfig, the server, a port."""
     match plain:
         case ["auth", "whoami"]:
-            say(json.dumps({"status": {"userInfo": {"username": world["user"]}}}))
+            say(json.dumps({"status": {"userInfo": {"username": world["user"], "groups": world["groups"]}}}))
         case ["auth", "can-i", verb, kind]:
             answer = "no" if f"{verb} {kind}" in world["denied"] else "yes"
             say(answer)

@@ -219,6 +219,28 @@ def test_who_cannot_be_known_names_himself(terminal: Terminal) -> None:
     assert terminal.created == []
 
 
+def test_a_decision_names_the_groups_of_its_author(terminal: Terminal) -> None:
+    """Approval that is asked of a group can be given by its members, also by those who are in very many groups."""
+    many = [f"team-{number}" for number in range(200)]
+    terminal.groups = ["system:authenticated", "x" * 254, *many, "team-7"]
+    approval = {"approvers": {"groups": ["team-199", "others"]}}
+    terminal.objects["workflows.keep-operator.dev/high-cpu"]["spec"]["release"] = {"approval": approval}
+    terminal.keep(*ROLLBACK, "--no-wait")
+    (made,) = terminal.created
+    named = made["spec"]["actorGroups"]
+    assert named == ["team-199", "system:authenticated", *many[:126]]
+    assert not isinstance(decision.parse_spec(made["spec"]), Invalid)
+
+
+def test_groups_are_not_guessed(terminal: Terminal) -> None:
+    """Where the server does not tell them none are named: it would refuse those that it does not know."""
+    terminal.groups = ["team-a"]
+    terminal.failures["auth whoami"] = "error: the selfsubjectreviews API is not enabled in the cluster"
+    terminal.config = {"users": [{"name": "x", "user": {"client-certificate-data": _certificate("admin")}}]}
+    terminal.keep(*ROLLBACK, "--no-wait")
+    assert "actorGroups" not in terminal.created[0]["spec"]
+
+
 # -- pins ---------------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from component.apiserver.server import ApiServer, serve
 from component.apiserver.state import Name
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder
-from keep_operator.domain import image, mirror, release, revision
+from keep_operator.domain import gates, image, mirror, revision
 from keep_operator.domain.history import Author, Lineage, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Owner
@@ -57,7 +57,7 @@ class Rig:
         owner = server.state.create(WORKFLOWS, Name("default", "high-cpu"), {"spec": {}})
         self.owner = Owner("cluster-1", "default", "high-cpu", owner["metadata"]["uid"])
         lineage = Lineage(cast(Any, "lineage-1"), "keep", "high-cpu", self.owner, revisions=(FIRST,))
-        (make,) = mirror.due("high-cpu", lineage, (), release.OPEN, {}, NOW)
+        (make,) = mirror.due("high-cpu", lineage, (), gates.OPEN, None, {}, NOW)
         assert isinstance(make, CreateImage)
         self.make = make
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -46,6 +47,18 @@ FUNCTIONS: Final = [
     *(_narrowed(name) for name in ("group", "resource", "namespace", "name", "check")),
     _member("allowed", _may, returns=cel.Type.BOOL),
     _member("lowerAscii", str.lower),
+    cel.FunctionDecl(
+        "join",
+        [
+            cel.Overload(
+                id="list_join",
+                return_type=cel.Type.STRING,
+                parameters=[cel.Type.List(cel.Type.DYN), cel.Type.STRING],
+                is_member=True,
+                impl=lambda values, between: between.join(values),
+            )
+        ],
+    ),
 ]
 NAMES: Final = ("object", "oldObject", "request", "authorizer", "variables")
 ENVIRONMENT: Final = cel.NewEnv(variables=dict.fromkeys(NAMES, cel.Type.DYN), functions=FUNCTIONS)
@@ -79,9 +92,10 @@ def denied(
     return [each.get("message") or _value(each["messageExpression"], given) for each in broken]
 
 
-def asks(operation: str, user: str = ALICE, **more: object) -> Json:
+def asks(operation: str, user: str = ALICE, groups: Sequence[str] = ("system:authenticated",), **more: object) -> Json:
     """What the API server knows of a request."""
-    return {"operation": operation, "userInfo": {"username": user}, "namespace": "monitoring", "options": {}, **more}
+    who = {"username": user, "groups": list(groups)}
+    return {"operation": operation, "userInfo": who, "namespace": "monitoring", "options": {}, **more}
 
 
 def verb(name: str, on: str = "high-cpu", namespace: str = "monitoring") -> tuple[str, ...]:
@@ -113,6 +127,15 @@ def test_nobody_decides_in_the_name_of_others() -> None:
     assert told == (
         f"spec.actor is 'bob@example.com', but the decision is made by '{ALICE}': nobody decides in the name of others"
     )
+
+
+def test_nobody_approves_for_a_group_that_he_is_not_in() -> None:
+    """The groups in a decision are those that the API server knows its author in; he need not name all of them."""
+    request = asks("CREATE", groups=("sre", "on-call", "system:authenticated"))
+    for named in ([], ["sre"], ["on-call", "sre"]):
+        assert denied("decision", request, verb("approve"), new=decision("Approve", actorGroups=named)) == []
+    (told,) = denied("decision", request, verb("approve"), new=decision("Approve", actorGroups=["sre", "board", "ops"]))
+    assert told == f"'{ALICE}' is not in all of the groups that spec.actorGroups names: not in board, ops"
 
 
 def test_force_and_claims_need_verbs_of_their_own() -> None:

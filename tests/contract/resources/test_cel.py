@@ -665,6 +665,7 @@ decisions = st.fixed_dictionaries(
         "item": labels,
         "full": st.booleans(),
         "force": st.booleans(),
+        "actorGroups": st.lists(labels, max_size=2, unique=True),
     },
 )
 

@@ -167,7 +167,7 @@ async def test_every_action_takes_effect_with_its_entry(rig: Rig) -> None:
     assert await rig.decide("Reject", "9", revision={"number": 1}) == "Done"
     assert await rig.decide("Retry", "10", revision={"number": 1}) == "Done"
     assert await rig.decide("Note", "11", reason="Watch it") == "Done"
-    assert await rig.decide("Approve", "12", revision={"number": 3}) == "Refused"
+    assert await rig.decide("Approve", "12", revision={"number": 3}) == "NoOp"
     told = [
         action
         for kind, action, _ in await lineages.told(rig.engine)

@@ -335,8 +335,8 @@ async def test_a_hold_is_set_replaced_and_ended(engine: Engine, lineage: Lineage
         await done(engine, lambda conn: workflows.end_hold(conn, lineage, actor="ann"))
     rejected = {"rejectedHash": lineages.hash_of("A")}
     assert (await lineages.told(engine))[-3:] == [
-        ("Workflow", "HoldSet", rejected | {"target": 2, "reason": "It is loud", "automatic": False}),
-        ("Workflow", "HoldSet", rejected | {"target": 1, "reason": "Still loud", "automatic": True}),
+        ("Workflow", "HoldSet", rejected | {"target": 2, "reason": "It is loud", "automatic": False, "aborted": False}),
+        ("Workflow", "HoldSet", rejected | {"target": 1, "reason": "Still loud", "automatic": True, "aborted": False}),
         ("Workflow", "HoldEnded", rejected | {"target": 1, "reason": "Fixed"}),
     ]
 

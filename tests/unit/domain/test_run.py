@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from keep_operator.domain import planning, run
 from keep_operator.domain.execution import Run, State
+from keep_operator.domain.gates import Gates, Rule
 from keep_operator.domain.history import Refusal
 from keep_operator.domain.planning import Plan, SetMetadata
-from keep_operator.domain.release import Gates
 from keep_operator.domain.run import Cancel, Expire, Observed, Part, Request, Sight
 from keep_operator.errors import KeepOperatorError, Refused, Unavailable, Waiting
 from keep_operator.resources import run as reader
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import Object
+from keep_operator.resources.parts import ChecklistItem
 from keep_operator.resources.rules import Reported
 from keep_operator.resources.run import WorkflowRunSpec, WorkflowRunStatus
 from keep_operator.resources.shapes import Invalid, Violation
@@ -166,7 +167,7 @@ def test_a_stale_owner_is_replaced_and_a_foreign_controller_stays() -> None:
         ),
         (
             spec_of(revision=2),
-            Sight(WORKFLOW_UID, lineage("AB", "1"), Gates(approval="Always")),
+            Sight(WORKFLOW_UID, lineage("AB", "1"), Gates(approval=Rule("Always"))),
             "RevisionNotApproved",
         ),
         (spec_of(), replace(THERE, suspended=True), "Suspended"),
@@ -189,12 +190,15 @@ def test_what_may_not_run_never_starts(spec: Any, sight: Sight, reason: str) -> 
     assert (again.status, again.actions) == (None, ())
 
 
+TRIED = ChecklistItem(id="tried", title="Tried ten times")
+
+
 def test_a_version_may_be_tried_before_it_is_active() -> None:
     """A dry run of a version that waits for its Deploy, or with a gate that was passed by an older one."""
-    waiting = Sight(WORKFLOW_UID, lineage("AB", "1"), Gates(manual=True, open_items=("tried ten times",)))
+    waiting = Sight(WORKFLOW_UID, lineage("AB", "1"), Gates(manual=True, checklist=(TRIED,)))
     (request,) = plan(thing(spec_of(revision=2, mode="DryRun")), workflow=waiting).actions
     assert isinstance(request, Request) and request.reference is not None and request.reference.number == 2
-    gated = Sight(WORKFLOW_UID, HISTORY, Gates(approval="Always"))
+    gated = Sight(WORKFLOW_UID, HISTORY, Gates(approval=Rule("Always")))
     assert isinstance(plan(thing(), workflow=gated).actions[0], Request)
 
 
@@ -213,7 +217,7 @@ def test_a_database_that_is_behind_starts_nothing() -> None:
 def test_a_version_that_was_never_active_needs_no_word_where_nobody_has_to_approve() -> None:
     """The transaction, which knows no gates, is told so."""
     for approval, unreleased in (("Never", True), ("Always", False)):
-        (request,) = plan(thing(), workflow=Sight(WORKFLOW_UID, HISTORY, Gates(approval=approval))).actions
+        (request,) = plan(thing(), workflow=Sight(WORKFLOW_UID, HISTORY, Gates(approval=Rule(approval)))).actions
         assert isinstance(request, Request) and request.unreleased is unreleased
 
 

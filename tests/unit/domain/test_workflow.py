@@ -328,7 +328,7 @@ def test_rows_are_one_transaction() -> None:
     made = World()
     made.reconcile(crash_after=1)
     (step,) = planning.steps(made.plan().actions)
-    assert [type(each).__name__ for each in step] == ["Insert", "InsertRevision", "Activate"]
+    assert [type(each).__name__ for each in step] == ["Insert", "InsertRevision", "Take"]
 
 
 def test_twenty_edits_that_were_all_seen_are_twenty_revisions_and_overtaken_ones_are_never_active() -> None:
@@ -506,24 +506,12 @@ def test_manual_waits_for_deploy() -> None:
         ({}, TenantPolicy(approval_floor=Approval(required="Always")), None, ("Unknown", "AwaitingApproval")),
         ({}, None, WorkflowDefaults(approval=Approval(required="Always")), ("Unknown", "AwaitingApproval")),
         ({"checklist": [{"id": "a", "title": "Tell the team"}]}, None, None, ("Unknown", "ChecklistIncomplete")),
-        (
-            {"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 20}]}}},
-            None,
-            None,
-            ("False", "StrategyUnsupported"),
-        ),
-        (
-            {"autoRollback": {"enabled": True, "window": "1h", "minRuns": 5, "maxFailureRatePercent": 10}},
-            None,
-            None,
-            ("False", "StrategyUnsupported"),
-        ),
     ],
 )
-def test_gates_that_this_version_cannot_open_stay_shut(
+def test_gates_stay_shut_until_somebody_opens_them(
     release: dict[str, Any], policy: Any, defaults: Any, deployed: tuple[str, str]
 ) -> None:
-    """A-AP-7, A-AP-8, A-AP-9: the old one serves on, and deleting the Workflow is no way around the Tenant's floor."""
+    """A-AP-7, A-AP-8, A-CHK-1: the old one serves on, and deleting the Workflow is no way around the Tenant's floor."""
     made = world("A")
     made.tenant = tenant_sight(policy=policy, defaults=defaults)
     made.edit(spec_of("B", release=release))
@@ -1016,9 +1004,9 @@ def test_a_decision_meets_the_workflow_as_it_is() -> None:
     made.edit(spec_of("P", release={"pin": {"revision": 1}, "strategy": {"type": "Manual"}}))
     made.providers = {}
     met = workflow.situation(made.observe(), None)
-    assert met is not None
+    assert met is not None and met.scene.waits is not None
     assert met.pin == history.Reference(number=1) and met.gates.manual
-    assert met.waits == "Waiting for Provider vm"
+    assert met.scene.waits.message == "Waiting for Provider vm"
     assert workflow.situation(replace(made.observe(), own=None), None) is None
 
 

@@ -38,23 +38,31 @@ class Expression:
 
     def matches(self, scene: "Scene") -> bool:
         """Whether it is true of the alert. Raises EvaluationFailed."""
-        return scene.evaluate(self._tree)
+        return bool(scene.evaluate(self._tree))
+
+    def brings(self, scene: "Scene") -> str:
+        """What it brings, as text: of a text, a number or a truth. Raises EvaluationFailed."""
+        brought = scene.evaluate(self._tree)
+        if not isinstance(brought, str | int | float):
+            raise EvaluationFailed("is neither a text nor a number")
+        return str(brought)
 
 
 class Scene:
-    """The fields of one alert as CEL sees them; made once, for all expressions."""
+    """The fields of one alert as CEL sees them; made once, for all expressions. ``budget`` is what each may cost."""
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Mapping[str, Any], budget: int = BUDGET) -> None:
         self._fields = fields
+        self._budget = budget
         self._activation: Any = None
 
-    def evaluate(self, tree: Any) -> bool:
+    def evaluate(self, tree: Any) -> Any:
         """Raises EvaluationFailed."""
         library = _library()
         try:
             if self._activation is None:
                 self._activation = library.activation(self._fields)
-            return library.evaluate(tree, self._activation)
+            return library.evaluate(tree, self._activation, self._budget)
         except RecursionError:
             raise EvaluationFailed("is nested too deep to be evaluated") from None
 
@@ -68,7 +76,7 @@ def compiled(text: str) -> Expression:
 class _Library:
     parse: Callable[[str], Any]
     activation: Callable[[Mapping[str, Any]], Any]
-    evaluate: Callable[[Any, Any], bool]
+    evaluate: Callable[[Any, Any, int], Any]
 
 
 class _OverBudgetError(BaseException):
@@ -242,9 +250,9 @@ def _library() -> _Library:  # noqa: PLR0915 - one closure over a library that i
         known = {name: field(name, raw) for name, raw in fields.items() if name.isidentifier() and name.isascii()}
         return Quiet(vars=known, functions={"matches": matches})
 
-    def evaluate(tree: Any, of_alert: Any) -> bool:
+    def evaluate(tree: Any, of_alert: Any, budget: int) -> Any:
         try:
-            return bool(bounded(tree, of_alert, [BUDGET]).evaluate())
+            return bounded(tree, of_alert, [budget]).evaluate()
         except _OverBudgetError:
             raise EvaluationFailed("takes too much work for this alert") from None
         except CELEvalError as error:
