@@ -122,8 +122,8 @@ class Connection:
         if not self.server.startswith("https:"):
             return None
         if identity.certificate not in self._tls:
-            kept = {None: self._tls[None]} if None in self._tls else {}
-            self._tls = {**kept, identity.certificate: _context(self.trust, identity.certificate, self.source)}
+            self._tls = {shown: kept for shown, kept in self._tls.items() if shown is None}
+            self._tls[identity.certificate] = _context(self.trust, identity.certificate, self.source)
         return self._tls[identity.certificate]
 
     async def open_session(

@@ -9,6 +9,7 @@ import pytest
 
 from integration.console.visit import Console
 from keep_operator.console.pages.session import COOKIE
+from keep_operator.domain.history import Lineage
 from keep_operator.resources.kinds import WORKFLOWS
 
 pytestmark = pytest.mark.integration
@@ -178,6 +179,95 @@ async def test_who_may_not_see_a_kind_is_told_what_he_lacks(browser: Browser) ->
     assert answer.status == 403 and answer.headers["Content-Type"] == HTML
     text = await answer.text()
     assert "may not list tenants.keep-operator.dev" in text and 'href="/"' in text
+
+
+@pytest.fixture
+async def reader(console: Console, lineage: Lineage) -> Browser:
+    """Ann's browser, signed in; she may read the workflow with the contents A, B, a broken one and A again."""
+    assert lineage.owner is not None
+    console.played.have_workflow(lineage.owner.uid)
+    reader = Browser(console)
+    await reader.sign_in()
+    return reader
+
+
+async def test_a_workflow_shows_what_runs_its_versions_and_what_was_done(reader: Browser) -> None:
+    """The page that is opened at night: what is active, what was before, who did what."""
+    text = await (await reader.get("/w/monitoring/high-cpu")).text()
+    for each in ("v2 (", "v4 (", "Deployed", "invalid", "/w/monitoring/high-cpu/compare/2...4"):
+        assert each in text, each
+    assert "Go back to v1" not in text  # she may not
+
+
+async def test_two_versions_are_compared_by_an_address_that_can_be_sent(reader: Browser) -> None:
+    """By number, or by what they are; one below the other and side by side."""
+    for pair in ("1...2", "active...desired", "v1...v2"):
+        for view in ("", "?view=beside", "?view=nonsense"):
+            answer = await reader.get(f"/w/monitoring/high-cpu/compare/{pair}{view}")
+            text = await answer.text()
+            assert answer.status == 200 and "By meaning" in text, pair
+            assert 'class="gone"' in text and 'class="come"' in text
+    assert (await reader.get("/w/monitoring/high-cpu/compare/1...9")).status == 404
+    assert (await reader.get("/w/monitoring/high-cpu/compare/1")).status == 404
+    answer = await reader.get("/w/monitoring/high-cpu/compare?before=1&after=2")
+    assert answer.headers["Location"] == "/w/monitoring/high-cpu/compare/1...2"
+
+
+async def test_a_draft_is_compared_and_kept_nowhere(reader: Browser) -> None:
+    """What somebody is about to propose, against what runs; a draft that is none is told so, and not lost."""
+    text = await (await reader.get("/w/monitoring/high-cpu/compare")).text()
+    found = re.search('name="csrf" value="([^"]+)"', text)
+    assert found is not None
+    draft = "triggers: [{type: manual}]\nactions: [{name: tell, provider: {type: console, with: {message: hi}}}]\n"
+    answer = await reader.post("/w/monitoring/high-cpu/compare", csrf=found[1], before="active", draft=draft)
+    text = await answer.text()
+    assert answer.status == 200 and "the draft" in text and "actions.tell" in text
+    answer = await reader.post("/w/monitoring/high-cpu/compare", csrf=found[1], draft="a: [b")
+    text = await answer.text()
+    assert "cannot be compared" in text and "a: [b" in text
+
+
+async def test_a_decision_is_shown_before_it_is_made_and_made_as_the_user(reader: Browser) -> None:
+    """What will happen, with the difference; then a WorkflowDecision under the user's own name, which says what he saw."""
+    played = reader.console.played
+    played.give("ann", "rollback workflows monitoring/high-cpu", "create workflowdecisions monitoring")
+    reader.console.clock.seconds += 11
+    text = await (await reader.get("/w/monitoring/high-cpu/decide/rollback?revision=1")).text()
+    assert "v2" in text and "kubectl keep rollback high-cpu --to v1 -n monitoring" in text and 'class="gone"' in text
+    fields = dict(re.findall('type="hidden" name="([a-z_]+)" value="([^"]*)"', text))
+    assert (fields["expect"], fields["revision"]) == ("2", "1")
+    answer = await reader.post("/w/monitoring/high-cpu/decide/rollback", **fields, reason="It is loud")
+    made = played.bodies[-1]
+    assert made["kind"] == "WorkflowDecision"
+    assert made["spec"] | {"requestId": ""} == {
+        "workflowRef": {"name": "high-cpu"},
+        "action": "Rollback",
+        "actor": "ann",
+        "requestId": "",
+        "revision": {"number": 1},
+        "expect": {"activeRevision": 2},
+        "reason": "It is loud",
+    }
+    assert played.acted_as[-1] == f"Bearer {reader.console.token}"
+    assert answer.status == 303
+    assert answer.headers["Location"].startswith("/w/monitoring/high-cpu?decision=high-cpu-rollback-")
+
+
+async def test_who_may_not_decide_is_told_what_he_lacks(reader: Browser) -> None:
+    """A viewer finds no button, and by the address only the word no."""
+    answer = await reader.get("/w/monitoring/high-cpu/decide/rollback?revision=1")
+    assert answer.status == 403 and "may not rollback workflows" in await answer.text()
+    assert (await reader.get("/w/monitoring/high-cpu/decide/explode")).status == 404
+    before = len(reader.console.played.bodies)
+    answer = await reader.post("/w/monitoring/high-cpu/decide/rollback", reason="x")
+    assert answer.status == 403
+    assert not [each for each in reader.console.played.bodies[before:] if each["kind"] == "WorkflowDecision"]
+
+
+async def test_other_namespaces_are_other_peoples(reader: Browser) -> None:
+    """Ann may read `monitoring`; of what is elsewhere she learns nothing, not even whether it exists."""
+    for path in ("/w/other/high-cpu", "/w/other/high-cpu/compare/1...2", "/w/%2e%2e/high-cpu", "/w/monitoring%2Fx/y"):
+        assert (await reader.get(path)).status in (403, 404), path
 
 
 async def test_every_page_tells_browsers_to_be_careful(browser: Browser) -> None:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keep_operator.console import problems
-from keep_operator.console.pages import fleet, signin
+from keep_operator.console.pages import compare, decide, fleet, signin, workflow
 from keep_operator.console.pages.rendering import STATIC
 from keep_operator.console.pages.visit import Pages, Visit, address
 from keep_operator.console.problems import Problem
@@ -56,6 +56,10 @@ class Page:
 
 PAGES: Final = (
     Page("/", fleet.show),
+    Page("/w/{namespace}/{name}", workflow.show),
+    Page("/w/{namespace}/{name}/compare", compare.choose, ("GET", "POST")),
+    Page("/w/{namespace}/{name}/compare/{pair}", compare.show),
+    Page("/w/{namespace}/{name}/decide/{action}", decide.show, ("GET", "POST")),
     Page("/signin", signin.show, ("GET", "POST"), open=True),
     Page("/signin/once/{secret}", signin.once, open=True),
     Page("/signout", signin.out, ("POST",)),

@@ -1,5 +1,6 @@
 """The workflow that a page is about: its object, its line of versions, and what the user may do with it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +19,16 @@ from keep_operator.store import workflows
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """``object`` is the Workflow as the API server has it, empty where it is gone; ``lineage`` its history."""
+    """``manifest`` is the Workflow as the API server has it, empty where it is gone; ``lineage`` its history."""
 
     place: Place
-    object: Mapping[str, Any]
+    manifest: Mapping[str, Any]
     lineage: Lineage
 
     @property
     def status(self) -> Mapping[str, Any]:
         """Its status."""
-        return self.object.get("status") or {}
+        return self.manifest.get("status") or {}
 
     @property
     def conditions(self) -> list[Mapping[str, Any]]:
@@ -35,8 +36,9 @@ class Subject:
         return list(self.status.get("conditions") or ())
 
     def condition(self, kind: str) -> Mapping[str, Any]:
-        """One of them, empty where it is not there."""
-        return next((each for each in self.conditions if each.get("type") == kind), {})
+        """One of them; Unknown, without a word, where it is not there."""
+        found = next((each for each in self.conditions if each.get("type") == kind), {})
+        return {"type": kind, "status": "Unknown", "reason": "", "message": "", **found}
 
     def named(self, text: str) -> Revision:
         """The version that is meant. Raises Problem 404."""
@@ -67,8 +69,6 @@ async def subject(visit: Visit) -> Subject:
 
 
 def _fits(pattern: str, text: str, longest: int) -> bool:
-    import re  # noqa: PLC0415
-
     return len(text) <= longest and re.fullmatch(pattern[1:-1], text) is not None
 
 

@@ -1,6 +1,7 @@
 """From templates to HTML: one environment, which escapes everything and knows no undefined name."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -10,10 +11,12 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from keep_operator.domain.history import SHORT_HASH
+from keep_operator.console.pages import lines
 
 HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"
+# Characters of a value.
+_LONGEST: Final = 200
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -30,7 +33,12 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters |= {"when": self._when, "short": lambda text: str(text)[:SHORT_HASH]}
+        self._environment.filters |= {
+            "when": self._when,
+            "told": _told,
+            "numbered": lines.numbered,
+            "beside": lines.beside,
+        }
         self._environment.globals |= {"static": static_url}
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:
@@ -44,6 +52,12 @@ class Renderer:
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
         exact = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, ago(moment, self._now()))
+
+
+def _told(value: Any) -> str:
+    """A value of a definition or of the ledger on one line, and not too long a one."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def ago(at: datetime, now: datetime) -> str:

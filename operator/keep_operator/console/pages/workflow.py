@@ -40,7 +40,7 @@ async def show(visit: Visit) -> Response:
         "versions": [_version(about, each) for each in versions.items],
         "versions_after": versions.after,
         "buttons": buttons(about, may),
-        "source": about.status.get("source") or {},
+        "source": {"tool": "", "trackingId": "", **(about.status.get("source") or {})},
     }
     return visit.show("workflow.html", **values)
 
