@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keep_operator.console import problems
-from keep_operator.console.pages import compare, decide, fleet, signin, workflow
+from keep_operator.console.pages import compare, decide, fleet, runs, signin, workflow
 from keep_operator.console.pages.rendering import STATIC
 from keep_operator.console.pages.visit import Pages, Visit, address
 from keep_operator.console.problems import Problem
@@ -57,6 +57,7 @@ class Page:
 PAGES: Final = (
     Page("/", fleet.show),
     Page("/w/{namespace}/{name}", workflow.show),
+    Page("/w/{namespace}/{name}/runs", runs.show),
     Page("/w/{namespace}/{name}/compare", compare.choose, ("GET", "POST")),
     Page("/w/{namespace}/{name}/compare/{pair}", compare.show),
     Page("/w/{namespace}/{name}/decide/{action}", decide.show, ("GET", "POST")),
