@@ -76,6 +76,28 @@ _LINES: Final = Prepared(
     "ORDER BY id LIMIT %(most)s",
     {},
 )
+# The newest starts of steps first, by the primary key; of what a step brought as much as a page shows.
+_STEPS: Final = """
+    SELECT position, iteration, try_number, attempt, name, kind, type, state, started_at, completed_at,
+        left(result::text, %(longest)s) AS result, coalesce(length(result::text) > %(longest)s, false) OR result_truncated AS cut,
+        message FROM keep_operator.run_step WHERE run_id = %(id)s {behind}
+    ORDER BY position DESC, iteration DESC, try_number DESC, attempt DESC LIMIT %(most)s
+"""
+_BEHIND: Final = (
+    "AND (position, iteration, try_number, attempt) < (%(position)s, %(iteration)s, %(try_number)s, %(attempt)s)"
+)
+_FIRST_STEPS: Final = Prepared(_STEPS.format(behind=""), {})
+_MORE_STEPS: Final = Prepared(_STEPS.format(behind=_BEHIND), {})
+# What changes whenever something of a run does; cheap however many steps it has.
+_PULSE: Final = Prepared(
+    """
+    SELECT state, attempt, cancel_requested, completed_at, s.begun, s.ended, s.last FROM keep_operator.run,
+        (SELECT count(*) AS begun, count(completed_at) AS ended, max(completed_at) AS last FROM keep_operator.run_step
+         WHERE run_id = %(id)s) s
+    WHERE id = %(id)s
+    """,
+    {},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +205,38 @@ async def lines(conn: Connection, run_id: UUID, after: str | None, limit: int) -
     rows = (await conn.execute(_LINES, {"id": run_id, "after": place, "most": most + 1})).all()
     shown = rows[:most]
     return Page(tuple(shown), _cursor("log", shown[-1].id) if len(rows) > most else None)
+
+
+async def steps(conn: Connection, run_id: UUID, after: str | None, limit: int, longest: int) -> Page[Row]:
+    """The last starts of a run's steps, or those before an earlier page's, in their order. Raises NotAPage.
+
+    ``result`` is JSON, cut after ``longest`` characters where ``cut`` says so.
+    """
+    most = max(1, min(limit, LIMIT))
+    given = {"id": run_id, "most": most + 1, "longest": longest}
+    if after is None:
+        rows = (await conn.execute(_FIRST_STEPS, given)).all()
+    else:
+        place = _place("steps", after, 128)
+        parts = [place >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0)]
+        if max(parts) >= 2**31:
+            raise NotAPage("`after` is none that a page of this kind has given")
+        behind = dict(zip(("position", "iteration", "try_number", "attempt"), parts, strict=True))
+        rows = (await conn.execute(_MORE_STEPS, {**given, **behind, "iteration": behind["iteration"] - 1})).all()
+    shown = rows[:most]
+    return Page(tuple(reversed(shown)), _cursor("steps", _place_of(shown[-1])) if len(rows) > most else None)
+
+
+def _place_of(step: Row) -> int:
+    place = 0
+    for part in (step.position, step.iteration + 1, step.try_number, step.attempt):
+        place = place << 32 | part
+    return place
+
+
+async def pulse(conn: Connection, run_id: UUID) -> Row | None:
+    """What is another whenever the run or one of its steps has changed; None: there is no such run."""
+    return (await conn.execute(_PULSE, {"id": run_id})).one_or_none()
 
 
 def _id_at(at: datetime, apart: timedelta) -> UUID:

@@ -63,7 +63,12 @@ class Subject:
 
     def href(self, *parts: object, **query: str) -> str:
         """The address of one of its pages."""
-        return address("w", self.place.namespace, self.place.name, *parts, **query)
+        return href(self.place.namespace, self.place.name, *parts, **query)
+
+
+def href(namespace: str, name: str, *parts: object, **query: str) -> str:
+    """The address of a page of a workflow."""
+    return address("w", namespace, name, *parts, **query)
 
 
 async def subject(visit: Visit) -> Subject:
