@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keep_operator.console import problems
-from keep_operator.console.pages import compare, decide, fleet, run, runs, signin, workflow
+from keep_operator.console.pages import compare, decide, fleet, release, run, runs, signin, workflow
 from keep_operator.console.pages.rendering import STATIC
 from keep_operator.console.pages.visit import Pages, Visit, address
 from keep_operator.console.problems import Problem
@@ -60,12 +60,15 @@ PAGES: Final = (
     Page("/", fleet.show),
     Page("/w/{namespace}/{name}", workflow.show),
     Page("/w/{namespace}/{name}/runs", runs.show),
+    Page("/w/{namespace}/{name}/release", release.show),
     Page("/w/{namespace}/{name}/compare", compare.choose, ("GET", "POST")),
     Page("/w/{namespace}/{name}/compare/{pair}", compare.show),
     Page("/w/{namespace}/{name}/decide/{action}", decide.show, ("GET", "POST")),
     Page("/r/{run}", run.show),
     Page("/r/{run}/cancel", run.cancel, ("GET", "POST")),
     Page("/live/run/{run}", run.live, live=True),
+    Page("/live/w/{namespace}/{name}", workflow.live, live=True),
+    Page("/live/w/{namespace}/{name}/release", release.live, live=True),
     Page("/signin", signin.show, ("GET", "POST"), open=True),
     Page("/signin/once/{secret}", signin.once, open=True),
     Page("/signout", signin.out, ("POST",)),

@@ -9,6 +9,7 @@ from keep_operator.cluster.reviews import Right
 from keep_operator.console import asked, problems, room
 from keep_operator.console.asked import Place
 from keep_operator.console.pages.visit import Visit, address
+from keep_operator.console.room import Room
 from keep_operator.domain.history import Lineage, Revision
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.decision import ACTIONS
@@ -79,12 +80,17 @@ async def subject(visit: Visit) -> Subject:
     where = Place(namespace, name)
     visit.request.state.told |= {"namespace": namespace, "workflow": name}
     await visit.admit(Right("get", WORKFLOWS, namespace, name))
+    return await read(visit.here, where)
+
+
+async def read(here: Room, where: Place) -> Subject:
+    """A workflow, whoever asks. Raises Problem: 404, 503."""
     try:
-        found = await visit.here.cluster.get(WORKFLOWS, namespace, name)
+        found = await here.cluster.get(WORKFLOWS, where.namespace, where.name)
     except KeepOperatorError as failure:
         raise room.cluster_failed(failure) from None
-    async with visit.here.look() as conn:
-        line = await visit.here.line(conn, where)
+    async with here.look() as conn:
+        line = await here.line(conn, where)
         lineage = await workflows.find(conn, line.id)
     assert lineage is not None  # rows of lineages are never removed
     return Subject(where, found or {}, lineage)

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from keep_operator.console import past
 from keep_operator.console.pages import decide, place
+from keep_operator.console.pages.live import News
 from keep_operator.console.pages.place import Subject
 from keep_operator.console.pages.visit import Visit
 from keep_operator.domain.history import Revision
@@ -40,9 +41,30 @@ async def show(visit: Visit) -> Response:
         "versions": [_version(about, each) for each in versions.items],
         "versions_after": versions.after,
         "buttons": buttons(about, may),
-        "source": {"tool": "", "trackingId": "", **(about.status.get("source") or {})},
+        "source": _source(about),
     }
     return visit.show("workflow.html", **values)
+
+
+async def live(visit: Visit) -> Response:
+    """What runs and why, whenever it changes."""
+    about = await place.subject(visit)
+    may = await place.actions(visit, about)
+    here, where = visit.here, about.place
+
+    async def look(before: News | None) -> News:
+        del before
+        return News(await place.read(here, where))
+
+    def tell(seen: Subject) -> str:
+        given = {"about": seen, "buttons": buttons(seen, may), "source": _source(seen)}
+        return visit.pages.renderer.render("workflow_live.html", given)
+
+    return visit.stream(("workflow", where), look, tell, tuple(may.values()))
+
+
+def _source(about: Subject) -> dict[str, str]:
+    return {"tool": "", "trackingId": "", **(about.status.get("source") or {})}
 
 
 def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
@@ -65,7 +87,9 @@ def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
         {
             "label": f"{action} to the end" if extra.get("full") else action,
             "href": about.href("decide", action.lower(), **extra),
-            "command": decide.command(about, decide.Wish(action, None, full="full" in extra)),
+            "command": decide.command(
+                about, decide.Wish(action, desired if "revision" in extra else None, full="full" in extra)
+            ),
         }
         for action, extra in sensible
         if may[action]
