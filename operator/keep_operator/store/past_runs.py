@@ -209,8 +209,9 @@ async def rates(conn: Connection, workflow_id: UUID, wanted: Wanted, most: int =
     question = _RATES.format(several=several, filters=_filters(given))
     rows = await conn.execute(Prepared(question, {}), {**given, "trigger": wanted.trigger})
     return [
-        Rate(row.number, row.content_hash, row.runs, row.ended, row.failures, *(row.took_s or (None, None)), row.since)
+        Rate(row.number, row.content_hash, row.runs, row.ended, row.failures, median_s, p95_s, row.since)
         for row in rows
+        for median_s, p95_s in (row.took_s or (None, None),)
     ]
 
 

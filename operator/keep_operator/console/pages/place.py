@@ -74,13 +74,20 @@ def href(namespace: str, name: str, *parts: object, **query: str) -> str:
 
 async def subject(visit: Visit) -> Subject:
     """The workflow in the path, if the user may read it. Raises Problem: 403, 404, 503."""
-    namespace, name = visit.path("namespace"), visit.path("name")
-    if not _fits(DNS_LABEL, namespace, 63) or not _fits(DNS_SUBDOMAIN, name, 253):
-        raise problems.missing("WorkflowNotFound", "No Workflow can have that name.")
+    namespace, name = named(visit, WORKFLOWS.kind)
     where = Place(namespace, name)
-    visit.request.state.told |= {"namespace": namespace, "workflow": name}
+    visit.request.state.told["workflow"] = name
     await visit.admit(Right("get", WORKFLOWS, namespace, name))
     return await read(visit.here, where)
+
+
+def named(visit: Visit, kind: str) -> tuple[str, str]:
+    """Namespace and name in the path. Raises Problem 404 where no object can be called so."""
+    namespace, name = visit.path("namespace"), visit.path("name")
+    if not _fits(DNS_LABEL, namespace, 63) or not _fits(DNS_SUBDOMAIN, name, 253):
+        raise problems.missing(f"{kind}NotFound", f"No {kind} can have that name.")
+    visit.request.state.told["namespace"] = namespace
+    return namespace, name
 
 
 async def read(here: Room, where: Place) -> Subject:

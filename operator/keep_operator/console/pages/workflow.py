@@ -36,7 +36,7 @@ async def show(visit: Visit) -> Response:
         "about": about,
         "may": may,
         "decided": await decide.outcome(visit, about, name) if name else None,
-        "timeline": [_entry(each) for each in timeline.items],
+        "timeline": [entry(each) for each in timeline.items],
         "timeline_after": timeline.after,
         "versions": [_version(about, each) for each in versions.items],
         "versions_after": versions.after,
@@ -96,17 +96,17 @@ def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
     ]
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def entry(each: Entry) -> dict[str, Any]:
     """One thing that was done, with what is worth saying of it."""
-    details = {key: value for key, value in entry.details.items() if key != "id" and value not in (None, "", [], {})}
+    details = {key: value for key, value in each.details.items() if key != "id" and value not in (None, "", [], {})}
     return {
-        "at": entry.at,
-        "action": entry.action,
-        "actor": entry.actor,
-        "kind": entry.key.kind,
+        "at": each.at,
+        "action": each.action,
+        "actor": each.actor,
+        "kind": each.key.kind,
         "reason": details.pop("reason", ""),
         "details": details,
-        "quiet": entry.action in _QUIET,
+        "quiet": each.action in _QUIET,
     }
 
 
