@@ -121,6 +121,23 @@ RULES: Final = (
         "whether our kinds are served, at start; whether they were defined anew between two sweeps",
         reach=Reach.CLUSTER,
     ),
+    *(
+        Rule(
+            "admissionregistration.k8s.io",
+            plural,
+            ("get",),
+            "whether the chart's policy proves who makes decisions",
+            reach=Reach.CLUSTER,
+        )
+        for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+    ),
+    Rule(
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        ("create",),
+        "whether a service account may decide so, where nothing proves who decides",
+        reach=Reach.CLUSTER,
+    ),
     Rule(
         "authorization.k8s.io",
         "selfsubjectaccessreviews",
