@@ -28,7 +28,7 @@ from keep_operator.errors import Refused
 from keep_operator.resources.shapes import DNS_LABEL, parse_duration
 
 PREFIX: Final = "KEEP_OPERATOR_"
-SECRETS: Final = ("ENCRYPTION_KEY",)
+SECRETS: Final = ("ENCRYPTION_KEY", "SESSION_KEY", "SIGNIN_ONCE")
 # A stream is opened anew after 70 s of silence: this leaves one such attempt to fail.
 SHORTEST_WATCH_SILENCE_LIMIT: Final = timedelta(seconds=150)
 # 32 bytes; whether the last character is followed by its padding does not matter.
@@ -78,6 +78,16 @@ class Settings(BaseModel):
         description="32 random bytes in URL-safe base64: credentials at rest and the keyed hashes in status. Several, one "
         "a line, while keys are rotated: the first one writes, all of them read. Required by `operate` and `runner`.",
     )
+    session_key: Keys = Field(
+        default=(),
+        description="32 random bytes in URL-safe base64: the cookies of the console's pages. The same for all replicas; several, one a "
+        "line, while keys are rotated. Unset: made anew at each start, so that everybody must sign in again.",
+    )
+    signin_once: SecretStr = Field(
+        default=SecretStr(""),
+        description="For a console that only its own machine reaches: a JSON object of secrets and the token that each of them signs in "
+        "with, once, at `/signin/once/SECRET`. The sandbox uses it.",
+    )
     cluster_id: str = Field(
         default="",
         max_length=253,
@@ -95,7 +105,7 @@ class Settings(BaseModel):
         default=8080, ge=0, le=65535, description="/healthz, /readyz and /metrics; 0: any free port."
     )
     console_port: int = Field(
-        default=8081, ge=0, le=65535, description="The read API of `keep-operator console`; 0: any free port."
+        default=8081, ge=0, le=65535, description="The API and the pages of `keep-operator console`; 0: any free port."
     )
     log_format: LogFormat = Field(default=LogFormat.AUTO, description="json, text or auto.")
     resync_period: Duration = Field(
@@ -201,7 +211,7 @@ class Settings(BaseModel):
             raise ValueError("must be at least 150s: below that a watch that lives would be taken for dead")
         return value
 
-    @field_validator("encryption_key")
+    @field_validator("encryption_key", "session_key")
     @classmethod
     def _key(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if not all(KEY_FORM.fullmatch(key.get_secret_value()) for key in value):

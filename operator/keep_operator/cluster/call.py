@@ -12,6 +12,7 @@ JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
+TABLE: Final = f"{JSON};as=Table;g=meta.k8s.io;v=v1,{JSON}"
 METADATA_WATCH: Final = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
 
 
@@ -21,7 +22,7 @@ class Call:
 
     ``verb`` is Kubernetes' word (``apply`` for server-side apply), ``target`` the plural with its subresource,
     ``repeatable`` says that sending it twice does no more than sending it once, ``absence_is_answer`` that a
-    missing object is an answer and no failure.
+    missing object is an answer and no failure. ``token``: it is asked as whom that belongs to, and not as ourselves.
     """
 
     verb: str
@@ -35,6 +36,7 @@ class Call:
     accept: str = JSON
     repeatable: bool = False
     absence_is_answer: bool = False
+    token: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.verb, self.target, self.object) if part)

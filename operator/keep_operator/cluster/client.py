@@ -34,6 +34,18 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class TableRow:
+    """One object as the server prints it: the cells by the names of the kind's columns."""
+
+    namespace: str
+    name: str
+    cells: dict[str, Any]
+
+
+Rows = list[TableRow]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerVersion:
     """What the API server calls itself (``git`` like ``v1.31.2``), and its clock as of the answer, to the second."""
 
@@ -168,6 +180,24 @@ class Cluster:
             if not token:
                 return
 
+    async def table(self, resource: Resource, namespace: str | None = None) -> Rows:
+        """All objects as `kubectl get` shows them, columns of lower priority too: a small part of what they are.
+
+        Raises ``failures.Expired`` where reading took so long that the server forgot the moment: begin anew.
+        """
+        rows: Rows = []
+        token = ""
+        while True:
+            query = {"limit": str(self._page_size)} | ({"continue": token} if token else {})
+            request = call.on_collection(
+                "list", "GET", resource, namespace, query=query, accept=call.TABLE, repeatable=True
+            )
+            document = await self._ask(request)
+            rows += _rows(request, document)
+            token = str((document.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return rows
+
     def watch(
         self,
         resource: Resource,
@@ -200,12 +230,18 @@ class Cluster:
     # -- writing --------------------------------------------------------------------------------------------------
 
     async def create(
-        self, resource: Resource, namespace: str | None, body: Manifest, *, repeatable: bool = False
+        self,
+        resource: Resource,
+        namespace: str | None,
+        body: Manifest,
+        *,
+        repeatable: bool = False,
+        token: str | None = None,
     ) -> Manifest:
         """The object as the server made it; Conflict (AlreadyExists) if there is one of that name.
 
         Not repeated once it may have arrived: after Unavailable the object may exist. ``repeatable``: it is a question that
-        leaves nothing behind.
+        leaves nothing behind. With ``token`` somebody else makes it, whom that belongs to.
         """
         request = call.on_collection(
             "create",
@@ -215,6 +251,7 @@ class Cluster:
             query={"fieldManager": FIELD_MANAGER},
             body=call.encode(body),
             repeatable=repeatable,
+            token=token,
         )
         return await self._ask(request)
 
@@ -335,6 +372,19 @@ class Cluster:
         document = await self._ask_for_object(request)
         assert document is not None  # send() raises before that
         return document
+
+
+def _rows(request: Call, document: Manifest) -> Rows:
+    """The rows of a table; raises Unavailable where the answer is none."""
+    columns = [str(each.get("name")) for each in document.get("columnDefinitions") or ()]
+    if document.get("kind") != "Table" or not columns:
+        raise failures.no_json(str(request), 200)
+    found = []
+    for row in document.get("rows") or ():
+        metadata = (row.get("object") or {}).get("metadata") or {}
+        cells = dict(zip(columns, row.get("cells") or (), strict=False))
+        found.append(TableRow(str(metadata.get("namespace") or ""), str(metadata.get("name") or ""), cells))
+    return found
 
 
 def _page(request: Call, document: Manifest) -> tuple[Listing, str]:

@@ -67,7 +67,8 @@ class Connection:
         self._identity: Identity | None = None
         self._renewed_at: datetime | None = None
         self._lock = asyncio.Lock()
-        self._tls: tuple[ClientCertificate | None, ssl.SSLContext] | None = None
+        # Ours as it is now, and that of those who show a token and no certificate.
+        self._tls: dict[ClientCertificate | None, ssl.SSLContext] = {}
 
     def __repr__(self) -> str:
         return f"Connection({self.server!r}, source={self.source!r})"
@@ -120,9 +121,10 @@ class Connection:
         """
         if not self.server.startswith("https:"):
             return None
-        if self._tls is None or self._tls[0] != identity.certificate:
-            self._tls = identity.certificate, _context(self.trust, identity.certificate, self.source)
-        return self._tls[1]
+        if identity.certificate not in self._tls:
+            self._tls = {shown: kept for shown, kept in self._tls.items() if shown is None}
+            self._tls[identity.certificate] = _context(self.trust, identity.certificate, self.source)
+        return self._tls[identity.certificate]
 
     async def open_session(
         self, answered: Callable[[str, bool], None] = lambda path, granted: None

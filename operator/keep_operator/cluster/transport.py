@@ -23,7 +23,7 @@ from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from yarl import URL
 
 from keep_operator import __version__
-from keep_operator.cluster import failures
+from keep_operator.cluster import credentials, failures
 from keep_operator.cluster.call import Call
 from keep_operator.cluster.connection import Connection
 from keep_operator.cluster.credentials import Identity
@@ -169,6 +169,8 @@ class Transport:
     # -- one exchange ---------------------------------------------------------------------------------------------
 
     async def _exchange_as_ourselves(self, call: Call) -> Reply | Lost:
+        if call.token is not None:
+            return await self._exchange(call, Identity(authorization=credentials.bearer(call.token)))
         identity = await self._ourselves()
         reply = await self._exchange(call, identity)
         if isinstance(reply, Reply) and reply.status == 401:

@@ -1,4 +1,4 @@
-"""The API as one application: its paths, who may come in, what is answered when something is wrong, the access log.
+"""The API and the pages as one application: its paths, who may come in, what is answered when something is wrong, the access log.
 
 ::
 
@@ -25,6 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from keep_operator.console import problems
 from keep_operator.console.described import Door, Endpoint
 from keep_operator.console.endpoints import ENDPOINTS, PREFIX
+from keep_operator.console.pages import front, live
+from keep_operator.console.pages.visit import Pages
 from keep_operator.console.problems import Problem
 from keep_operator.console.room import Room
 
@@ -34,10 +36,11 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 128
 # Seconds for one request: longer than the database and the API server are waited for, one after the other.
 PATIENCE_S: Final = 60.0
+STREAM: Final = f"{live.MEDIA_TYPE}; charset=utf-8".encode()
 
 
-def build(here: Room) -> ASGIApp:
-    """The application; it starts and ends nothing by itself."""
+def build(here: Room, pages: Pages) -> ASGIApp:
+    """The application, of the API and the pages; it starts and ends nothing by itself."""
     # One route for all methods of a path: so an unknown method is told which there are.
     by_path: dict[str, dict[str, Endpoint]] = {}
     for each in ENDPOINTS:
@@ -47,6 +50,7 @@ def build(here: Room) -> ASGIApp:
         Route(f"{PREFIX}{path}", partial(_serve, here, f"{PREFIX}{path}", methods), methods=list(methods), name=path)
         for path, methods in by_path.items()
     ]
+    routes += front.routes(here, pages)
     handlers: Any = {
         Problem: _problem,
         HTTPException: _http,
@@ -78,7 +82,7 @@ async def _serve(here: Room, path: str, methods: Mapping[str, Endpoint], request
 async def _problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     request.state.told["reason"] = problem.reason
-    return _told(problem)
+    return front.failed(request, problem) if hasattr(request.state, "visit") else _told(problem)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -124,12 +128,15 @@ class Front:
         told: dict[str, Any] = {}
         scope["state"] = {"told": told}
         began = time.monotonic()
-        status = 0
+        status, counted = 0, 1
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            nonlocal status, counted
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if (b"content-type", STREAM) in message["headers"]:  # those have their own bound
+                    self._under_way -= counted
+                    counted = 0
             await send(message)
 
         self._under_way += 1
@@ -142,7 +149,7 @@ class Front:
         except Exception:
             log.exception("a request was not answered as it should have been")
         finally:
-            self._under_way -= 1
+            self._under_way -= counted
             log.info(
                 "request",
                 extra={

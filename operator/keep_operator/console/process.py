@@ -12,6 +12,7 @@ connection is taken; what is being answered is answered.
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import uvicorn
+from cryptography.fernet import Fernet
 from starlette.types import ASGIApp
 
 from keep_operator.cluster import connection
@@ -29,6 +31,11 @@ from keep_operator.cluster.client import Cluster
 from keep_operator.console import app, patience
 from keep_operator.console.doorkeeper import Doorkeeper
 from keep_operator.console.ingest import ingest
+from keep_operator.console.pages.lists import Lists
+from keep_operator.console.pages.live import Hub
+from keep_operator.console.pages.rendering import Renderer
+from keep_operator.console.pages.session import Sessions
+from keep_operator.console.pages.visit import Pages
 from keep_operator.console.room import Room
 from keep_operator.errors import Unavailable
 from keep_operator.runtime import health, start
@@ -78,10 +85,11 @@ async def serve(settings: Settings) -> None:
         stack.callback(beating.cancel)
         here = await start.unless(stop, _opened(settings, startup, metrics, stack))
         if here is not None:
+            shown = pages_of(settings, stop)
             listening = _socket(settings.console_port)
             startup.set("serving", StepState.DONE, f"port {listening.getsockname()[1]}")
             log.info("serving the API", extra={"port": listening.getsockname()[1]})
-            await answer(app.build(here), listening, stop)
+            await answer(app.build(here, shown), listening, stop)
     log.info("stopped")
 
 
@@ -138,6 +146,22 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
         _now,
         ingest(Intake(engine, _now, settings.alert_retention), time.monotonic, per_second=settings.events_per_second),
     )
+
+
+def pages_of(settings: Settings, stop: asyncio.Event) -> Pages:
+    """What the pages need, for as long as nobody says ``stop``.
+
+    Without a key of its own the process makes one: its sessions end with it, and no replica knows them.
+    """
+    keys = [each.get_secret_value() for each in settings.session_key]
+    if not keys:
+        log.warning(
+            "KEEP_OPERATOR_SESSION_KEY is not set: everybody must sign in again after a restart, and at each replica"
+        )
+        keys = [Fernet.generate_key().decode()]
+    padded = [each if each.endswith("=") else f"{each}=" for each in keys]
+    once = json.loads(settings.signin_once.get_secret_value() or "{}")
+    return Pages(Sessions(padded), Renderer(_now), Lists(time.monotonic), once, Hub(stop))
 
 
 def _now() -> datetime:

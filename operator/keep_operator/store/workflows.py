@@ -338,6 +338,13 @@ async def everything(conn: Connection, tenant_id: str | None = None) -> list[Lin
     return [_bare(row) for row in await conn.execute(asked)]
 
 
+async def namespaces(conn: Connection, cluster_id: str, most: int) -> list[str]:
+    """The namespaces of a cluster that have a workflow, at most so many."""
+    asked = sa.select(WORKFLOW.c.owner_namespace).where(WORKFLOW.c.owner_cluster == cluster_id, LIVING).distinct()
+    found = (await conn.execute(asked.order_by(WORKFLOW.c.owner_namespace).limit(most))).scalars()
+    return [each for each in found if each is not None]
+
+
 async def latest(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:
     """The highest number ever given in those of the lineages that have a row, whoever owns it, be it deleted or not."""
     asked = WORKFLOW.c.id == sa.func.any(sa.literal(list(ids), ARRAY(sa.Uuid)))

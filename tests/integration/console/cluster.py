@@ -26,6 +26,8 @@ class Played:
     rights: dict[str, set[str]] = field(default_factory=dict)
     objects: dict[str, Json] = field(default_factory=dict)
     revisions: list[Json] = field(default_factory=list)
+    acted_as: list[str] = field(default_factory=list)
+    tables: dict[str, list[Json]] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     bodies: list[Json] = field(default_factory=list)
     used: set[tuple[str, str]] = field(default_factory=set)
@@ -50,8 +52,16 @@ class Played:
         if request.method == "POST":
             body = await request.json()
             self.bodies.append(body)
+            if body["kind"] == "WorkflowDecision":
+                self.acted_as.append(request.headers.get("Authorization", ""))
+                done = {"type": "Handled", "status": "True", "reason": "Done", "message": "As you say"}
+                made = {**body, "status": {"conditions": [done]}}
+                self.objects[f"{request.path}/{body['metadata']['name']}"] = made
+                return _json(made, 201)
             status = self._identity(body) if body["kind"] == "TokenReview" else self._verdict(body)
             return _json({**body, "status": status}, 201)
+        if "as=Table" in request.headers.get("Accept", ""):
+            return _json(_table(self.tables.get(request.path, [])))
         if request.path == WORKFLOW_REVISIONS.path("monitoring"):
             items = [each for each in self.revisions if _selected(each, request.query["labelSelector"])]
             return _json({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
@@ -80,6 +90,24 @@ class Played:
             "spec": {"definition": {}, **spec},
         }
         self.objects.setdefault(TENANTS.path(None, "keep"), {"metadata": {"name": "keep"}, "spec": {}})
+
+
+def _table(rows: list[Json]) -> Json:
+    """Rows as the server prints them: each has the name, the namespace, and cells by their columns."""
+    columns = list(dict.fromkeys(name for row in rows for name in row["cells"])) or ["Name"]
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"resourceVersion": "1"},
+        "columnDefinitions": [{"name": name, "type": "string"} for name in columns],
+        "rows": [
+            {
+                "cells": [row["cells"].get(name) for name in columns],
+                "object": {"metadata": {"name": row["name"], "namespace": row.get("namespace", "")}},
+            }
+            for row in rows
+        ],
+    }
 
 
 def _json(value: Json, status: int = 200) -> web.Response:

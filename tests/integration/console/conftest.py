@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from integration.console.cluster import Played, served
-from integration.console.visit import READER, Clock, Console
+from integration.console.visit import READER, Clock, Console, pages
 from integration.store import lineages, samples
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.connection import Connection
@@ -33,7 +33,9 @@ async def console(engine: Engine) -> AsyncIterator[Console]:
         here = Room(engine, cluster, samples.CLUSTER, Doorkeeper(cluster, seconds), lambda: clock.now, taking)
         listening = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        answering = asyncio.create_task(process.answer(app.build(here), listening, stop))
+        answering = asyncio.create_task(
+            process.answer(app.build(here, pages(seconds, lambda: clock.now, stop)), listening, stop)
+        )
         yield Console(url, engine, played, clock, played.give("ann", *READER), session, stop)
         stop.set()
         await answering

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from integration.console import started
 from integration.console.cluster import served
 from integration.console.started import TOKEN
-from integration.console.visit import Answer, Console
+from integration.console.visit import Answer, Console, pages
 from integration.store import lineages, samples
 from integration.store.lineages import looked
 from keep_operator.cluster.client import Cluster
@@ -115,7 +115,9 @@ async def test_one_alert_posted_to_many_replicas_runs_once(posting: Console, dat
         )
         listening = socket.create_server(("127.0.0.1", 0))
         other = replace(posting, url=f"http://127.0.0.1:{listening.getsockname()[1]}")
-        answering = asyncio.create_task(process.answer(app.build(here), listening, stop))
+        answering = asyncio.create_task(
+            process.answer(app.build(here, pages(lambda: 0.0, lambda: posting.clock.now)), listening, stop)
+        )
         answers = await asyncio.gather(*(taken((posting, other)[turn % 2], webhook()) for turn in range(12)))
         stop.set()
         await answering

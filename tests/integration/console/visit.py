@@ -1,13 +1,20 @@
 """A test's hands on a running console: asks as a user would, with a token."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+from cryptography.fernet import Fernet
 
 from integration.console.cluster import Played
+from keep_operator.console.pages.lists import Lists
+from keep_operator.console.pages.live import Hub
+from keep_operator.console.pages.rendering import Renderer
+from keep_operator.console.pages.session import Sessions
+from keep_operator.console.pages.visit import Pages
 from keep_operator.store.engine import Engine
 
 READER = (
@@ -16,6 +23,20 @@ READER = (
     "get tenants ",
 )
 Json = dict[str, Any]
+
+
+KEY = Fernet.generate_key().decode()
+
+
+def pages(seconds: Callable[[], float], now: Callable[[], datetime], stop: asyncio.Event | None = None) -> Pages:
+    """What the pages need, with one local sign-in. All consoles of the tests have the same key."""
+    return Pages(
+        Sessions([KEY], lambda: now().timestamp()),
+        Renderer(now),
+        Lists(seconds),
+        {"open-sesame": "token-of-ann"},
+        Hub(stop, every_s=0.05),
+    )
 
 
 @dataclass

@@ -1,0 +1,203 @@
+"""Deciding: what will happen is shown with its difference, then a WorkflowDecision is made with the user's own token.
+
+::
+
+    GET   who may, what is active now, what would change ──► a form that holds what was seen (`expect.activeRevision`)
+    POST  the decision as the user ──► some seconds for the operator ──► back, with what came of it
+
+Whoever decides by a page that is old is told so by the operator (`Stale`), and nothing happens.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import uuid4
+
+from starlette.responses import Response
+
+from keep_operator.cluster.reviews import Right
+from keep_operator.console import problems, room
+from keep_operator.console.pages import place
+from keep_operator.console.pages.differences import shown
+from keep_operator.console.pages.place import Subject
+from keep_operator.console.pages.visit import Visit
+from keep_operator.console.problems import Problem
+from keep_operator.domain import history
+from keep_operator.domain.history import Refusal, Revision
+from keep_operator.errors import Conflict, KeepOperatorError, Refused
+from keep_operator.resources.decision import ACTIONS, NEED_NO_REVISION, NEED_REASON
+from keep_operator.resources.kinds import API_VERSION, WORKFLOW_DECISIONS, WORKFLOWS
+
+# Seconds that a page waits for the operator; later the workflow's own page tells.
+WAIT_S: Final = 8.0
+ASK_EVERY_S: Final = 0.25
+_NAME_LIMIT: Final = 200
+WORDS: Final[Mapping[str, str]] = {
+    "Approve": "This version may run. It takes over as soon as nothing else stands in its way.",
+    "Deny": "This content never runs, under whatever number it comes back.",
+    "Deploy": "This version takes over all runs.",
+    "Rollback": "The earlier version takes over at once. What the definition asks for is held back, until it changes in Git.",
+    "Promote": "The canary goes on to its next step.",
+    "Abort": "The stable version takes all runs again, and the canary is held back, until it changes in Git.",
+    "Pause": "The canary keeps its share until somebody decides Resume, Promote or Abort.",
+    "Resume": "What is held back, or paused, goes on.",
+    "Retry": "A content that was rejected or taken back may be chosen again.",
+    "Reject": "This content is not chosen any more. If it is active the version before takes over.",
+    "Tag": "The tag points to this version from now on.",
+    "Untag": "The tag points to nothing any more.",
+    "CheckItem": "This item of the checklist is done.",
+    "Note": "Your words go to the ledger.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody is about to decide."""
+
+    action: str
+    target: Revision | None
+    item: str = ""
+    tag: str = ""
+    full: bool = False
+
+
+async def show(visit: Visit) -> Response:
+    """The page before, or what comes of the form."""
+    about = await place.subject(visit)
+    action = next((each for each in ACTIONS if each.lower() == visit.path("action")), None)
+    if action is None:
+        raise problems.missing("PathNotFound", f"There is no such decision; there are {', '.join(ACTIONS)}.")
+    await visit.admit(Right(action.lower(), WORKFLOWS, about.place.namespace, about.place.name))
+    if visit.request.method == "POST":
+        return await _make(visit, about, action)
+    wish = _wish(about, action, visit.query)
+    values: dict[str, Any] = {
+        "about": about,
+        "wish": wish,
+        "words": WORDS[action],
+        "needs_reason": action in NEED_REASON,
+        "active": about.lineage.active,
+        "request_id": str(uuid4()),
+        "difference": await _difference(visit, about, wish),
+        "command": command(about, wish),
+        "fault": "",
+    }
+    return visit.show("decide.html", **values)
+
+
+def _wish(about: Subject, action: str, given: Any) -> Wish:
+    """What the address asks for. Raises Problem 404 for a version that is not there, 409 where there is none to go back to."""
+    text = given("revision")
+    target: Revision | None = None
+    if text:
+        target = about.named(text)
+    elif action == "Rollback":
+        found = history.previous(about.lineage)
+        if isinstance(found, Refusal):
+            raise Problem(HTTPStatus.CONFLICT, found.reason, found.message)
+        target = found
+    elif action not in NEED_NO_REVISION:
+        target = about.named("desired")
+    return Wish(action, target, given("item", 63), given("tag", 63), given("full") == "true")
+
+
+async def _difference(visit: Visit, about: Subject, wish: Wish) -> dict[str, Any] | None:
+    """From what runs now to what would run; None where nothing would."""
+    active, target = about.lineage.active, wish.target
+    if wish.action in ("Promote", "Abort") and about.lineage.canary is not None:
+        target = about.lineage.candidate
+    if active is None or target is None or target.number == active.number:
+        return None
+    return await shown(visit, about, active, target)
+
+
+def command(about: Subject, wish: Wish) -> str:
+    """The same for a terminal."""
+    words = ["kubectl keep", "check" if wish.action == "CheckItem" else wish.action.lower(), about.place.name]
+    if wish.item:
+        words.append(wish.item)
+    if wish.tag:
+        words.append(wish.tag)
+    if wish.target is not None:
+        words += ["--to", f"v{wish.target.number}"] if wish.action == "Rollback" else [f"v{wish.target.number}"]
+    if wish.full:
+        words.append("--full")
+    return " ".join([*words, "-n", about.place.namespace])
+
+
+async def _make(visit: Visit, about: Subject, action: str) -> Response:
+    """The decision as the user, and what the operator says of it. Raises Problem where the API server refuses it."""
+    fields = await visit.form()
+    manifest = _manifest(visit.user, about, action, fields)
+    name = manifest["metadata"]["name"]
+    try:
+        await visit.here.cluster.create(WORKFLOW_DECISIONS, about.place.namespace, manifest, token=visit.token)
+    except Conflict as failure:
+        if failure.reason != "AlreadyExists":  # a form that is sent twice is one decision
+            raise room.cluster_failed(failure) from None
+    except Refused as failure:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "DecisionRefused", failure.message) from None
+    except KeepOperatorError as failure:
+        if failure.reason == "ApiAccessDenied":
+            raise problems.forbidden(failure.message) from None
+        raise room.cluster_failed(failure) from None
+    await _wait(visit, about, name)
+    return visit.go(about.href(decision=name))
+
+
+def _manifest(user: str, about: Subject, action: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    request_id = (fields.get("request_id") or str(uuid4()))[:128]
+    digest = hashlib.sha256(f"{about.place.name} {request_id}".encode()).hexdigest()[:10]
+    spec: dict[str, Any] = {
+        "workflowRef": {"name": about.place.name},
+        "action": action,
+        "actor": user,
+        "requestId": request_id,
+    }
+    if fields.get("revision", "").isdigit():
+        spec["revision"] = {"number": int(fields["revision"])}
+    if fields.get("expect", "").isdigit():
+        spec["expect"] = {"activeRevision": int(fields["expect"])}
+    for key in ("reason", "tag", "item"):
+        if fields.get(key, "").strip():
+            spec[key] = fields[key].strip()
+    for key in ("full", "force"):
+        if fields.get(key) == "true":
+            spec[key] = True
+    name = f"{about.place.name[:_NAME_LIMIT].rstrip('-.')}-{action.lower()}-{digest}"
+    return {
+        "apiVersion": API_VERSION,
+        "kind": WORKFLOW_DECISIONS.kind,
+        "metadata": {"name": name, "namespace": about.place.namespace},
+        "spec": spec,
+    }
+
+
+async def outcome(visit: Visit, about: Subject, name: str) -> dict[str, Any] | None:
+    """What became of a decision of this workflow: status, reason and message of ``Handled``; None: there is none."""
+    try:
+        found = await visit.here.cluster.get(WORKFLOW_DECISIONS, about.place.namespace, name)
+    except KeepOperatorError:
+        return None
+    if found is None or (found.get("spec") or {}).get("workflowRef", {}).get("name") != about.place.name:
+        return None
+    told = {each["type"]: each for each in (found.get("status") or {}).get("conditions") or ()}.get("Handled", {})
+    return {
+        "action": found["spec"].get("action"),
+        "status": told.get("status", "Unknown"),
+        "reason": told.get("reason", "Waiting"),
+        "message": told.get("message", "The operator has not looked at it yet."),
+    }
+
+
+async def _wait(visit: Visit, about: Subject, name: str) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + WAIT_S
+    while loop.time() < until:
+        told = await outcome(visit, about, name)
+        if told is not None and told["status"] != "Unknown":
+            return
+        await asyncio.sleep(ASK_EVERY_S)
