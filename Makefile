@@ -65,6 +65,9 @@ generate: $(READY) ## Make the generated files again: crds/, docs/cli.md, the ta
 	@$(BIN)/python charts/generate.py
 	@PYTHONPATH=tests $(BIN)/python -m contract.chart.combinations
 
+vendor: $(READY) ## Make the console's files of others again, from their packages of npm, checked by their integrity
+	@PYTHONPATH=tests $(BIN)/python -m contract.console.vendored
+
 verify: $(READY) ## Fail when a generated file is not current
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
 
@@ -93,4 +96,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help run test check e2e-kind soak bench fmt lint types generate verify lock image clean
+.PHONY: help run test check e2e-kind soak bench fmt lint types generate vendor verify lock image clean

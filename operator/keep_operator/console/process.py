@@ -157,7 +157,7 @@ def pages_of(settings: Settings) -> Pages:
     padded = [each if each.endswith("=") else f"{each}=" for each in keys]
     once = json.loads(settings.signin_once.get_secret_value() or "{}")
     renderer = Renderer(lambda: datetime.now(UTC))
-    return Pages(Sessions(padded), renderer, Lists(time.monotonic), once)
+    return Pages(Sessions(padded), renderer, Lists(time.monotonic), once, settings.watch_namespaces)
 
 
 async def _reach(engine: Engine) -> str:

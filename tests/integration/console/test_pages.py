@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from integration.console.visit import Console
+from keep_operator.cluster import access
 from keep_operator.console.pages.session import COOKIE
 from keep_operator.domain.history import Lineage
 from keep_operator.resources.kinds import WORKFLOWS
@@ -305,3 +306,21 @@ async def test_the_api_server_is_read_once_for_all_who_look(browser: Browser) ->
     for _ in range(20):
         await browser.get("/")
     assert browser.console.played.asked["GET workflows"] == 1
+
+
+async def test_the_console_uses_each_of_its_rights_and_no_other(reader: Browser) -> None:
+    """Whoever grants its role grants nothing in vain, and whoever takes a right out of it breaks something."""
+    console = reader.console
+    for path in ("/revisions", "/history", "/retention"):
+        await console.get(path)
+    await console.get("/diff", before="1", after="2")
+    assert (await console.ask("/ledger", params={"tenant": "keep"})).status == 200
+    console.played.give("ann", *(f"list {each} " for each in ("tenants", "providers", "workflows")))
+    console.clock.seconds += 11
+    for path in (
+        *(f"/?kind={each}" for each in ("tenants", "providers", "workflows")),
+        "/w/monitoring/high-cpu?decision=x",
+    ):
+        assert (await reader.get(path)).status == 200, path
+    granted = {(verb, rule.target) for rule in access.CONSOLE_RULES for verb in rule.verbs}
+    assert console.played.used == granted

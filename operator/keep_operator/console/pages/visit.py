@@ -25,12 +25,17 @@ MOST_FIELDS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What pages need besides the room. ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens."""
+    """What pages need besides the room.
+
+    ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``watched`` are the namespaces that the console may
+    look at; empty: all.
+    """
 
     sessions: Sessions
     renderer: Renderer
     lists: Lists
     once: dict[str, str] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
