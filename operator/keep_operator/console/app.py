@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from keep_operator.console import problems
 from keep_operator.console.described import Door, Endpoint
 from keep_operator.console.endpoints import ENDPOINTS, PREFIX
-from keep_operator.console.pages import front
+from keep_operator.console.pages import front, live
 from keep_operator.console.pages.visit import Pages
 from keep_operator.console.problems import Problem
 from keep_operator.console.room import Room
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 128
 # Seconds for one request: longer than the database and the API server are waited for, one after the other.
 PATIENCE_S: Final = 60.0
+STREAM: Final = f"{live.MEDIA_TYPE}; charset=utf-8".encode()
 
 
 def build(here: Room, pages: Pages) -> ASGIApp:
@@ -127,12 +128,15 @@ class Front:
         told: dict[str, Any] = {}
         scope["state"] = {"told": told}
         began = time.monotonic()
-        status = 0
+        status, counted = 0, 1
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            nonlocal status, counted
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if (b"content-type", STREAM) in message["headers"]:  # those have their own bound
+                    self._under_way -= counted
+                    counted = 0
             await send(message)
 
         self._under_way += 1
@@ -145,7 +149,7 @@ class Front:
         except Exception:
             log.exception("a request was not answered as it should have been")
         finally:
-            self._under_way -= 1
+            self._under_way -= counted
             log.info(
                 "request",
                 extra={

@@ -32,6 +32,7 @@ from keep_operator.console import app, patience
 from keep_operator.console.doorkeeper import Doorkeeper
 from keep_operator.console.ingest import ingest
 from keep_operator.console.pages.lists import Lists
+from keep_operator.console.pages.live import Hub
 from keep_operator.console.pages.rendering import Renderer
 from keep_operator.console.pages.session import Sessions
 from keep_operator.console.pages.visit import Pages
@@ -83,7 +84,7 @@ async def serve(settings: Settings) -> None:
         stack.callback(beating.cancel)
         here = await start.unless(stop, _opened(settings, startup, metrics, stack))
         if here is not None:
-            shown = pages_of(settings)
+            shown = pages_of(settings, stop)
             listening = _socket(settings.console_port)
             startup.set("serving", StepState.DONE, f"port {listening.getsockname()[1]}")
             log.info("serving the API", extra={"port": listening.getsockname()[1]})
@@ -146,8 +147,11 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
     )
 
 
-def pages_of(settings: Settings) -> Pages:
-    """What the pages need. Without a key of its own the process makes one: its sessions end with it, and no replica knows them."""
+def pages_of(settings: Settings, stop: asyncio.Event) -> Pages:
+    """What the pages need, for as long as nobody says ``stop``.
+
+    Without a key of its own the process makes one: its sessions end with it, and no replica knows them.
+    """
     keys = [each.get_secret_value() for each in settings.session_key]
     if not keys:
         log.warning(
@@ -157,7 +161,7 @@ def pages_of(settings: Settings) -> Pages:
     padded = [each if each.endswith("=") else f"{each}=" for each in keys]
     once = json.loads(settings.signin_once.get_secret_value() or "{}")
     renderer = Renderer(lambda: datetime.now(UTC))
-    return Pages(Sessions(padded), renderer, Lists(time.monotonic), once, settings.watch_namespaces)
+    return Pages(Sessions(padded), renderer, Lists(time.monotonic), once, Hub(stop), settings.watch_namespaces)
 
 
 async def _reach(engine: Engine) -> str:

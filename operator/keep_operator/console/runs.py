@@ -5,6 +5,8 @@ Whoever may create a WorkflowRun in the namespace may ask for one here; it is a 
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -34,6 +36,7 @@ from keep_operator.store.past_runs import InFull, Wanted
 # Steps and lines that are told of one run.
 MOST_STEPS: Final = 1_000
 LONGEST_TIMEOUT_S: Final = 7 * 86_400
+Admit = Callable[[Right], Awaitable[None]]
 _TAG: Final = re.compile("[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _KEYS: Final = frozenset({"namespace", "workflow", "revision", "retryOf", "inputs", "mode", "timeout", "requestId"})
 _MISSING: Final = frozenset({"WorkflowNotFound", "RevisionNotFound"})
@@ -50,10 +53,11 @@ async def of_workflow(here: Room, request: Request) -> Response:
         if (text := given.text("revision")) is not None:
             lineage = await workflows.find(conn, line.id)
             assert lineage is not None  # rows of lineages are never removed
-            numbers = _numbers(lineage, text, where)
+            numbers = numbers_of(lineage, text, where)
+        state = given.text("state")
         wanted = Wanted(
             numbers,
-            given.text("state"),
+            None if state is None else [state],
             given.text("trigger"),
             given.moment("from"),
             given.moment("until"),
@@ -62,7 +66,7 @@ async def of_workflow(here: Room, request: Request) -> Response:
     return answers.answer(request, {"workflowId": str(line.id), **answers.page(found, run)})
 
 
-def _numbers(lineage: Lineage, text: str, where: Place) -> list[int]:
+def numbers_of(lineage: Lineage, text: str, where: object) -> list[int]:
     """The version that is meant; named by its hash, all with that content."""
     found = asked.resolved(lineage, text, where)
     if text.removeprefix("tag:") == text and found.content_hash.startswith(text):
@@ -73,7 +77,7 @@ def _numbers(lineage: Lineage, text: str, where: Place) -> list[int]:
 async def of_run(here: Room, request: Request) -> Response:
     """One run with its steps and its log."""
     given = room.parameters(request)
-    found = await _found(here, request)
+    found = await find(here, UUID(request.path_params["run"]), partial(here.admit, request))
     async with here.look() as conn:
         steps = await executions.steps(conn, found.run.id, MOST_STEPS)
         lines = await past.page(past_runs.lines(conn, found.run.id, given.text("after"), given.number("limit")))
@@ -92,18 +96,29 @@ async def of_run(here: Room, request: Request) -> Response:
 async def cancel(here: Room, request: Request) -> Response:
     """Ask that a run ends: at once where it waits, soon where a worker has it. One that has ended stays as it is."""
     room.parameters(request)
-    found = await _found(here, request)
-    if found.namespace is not None:
-        await here.admit(request, Right("patch", WORKFLOW_RUNS, found.namespace))
-    message = f"Cancelled by {request.state.visitor.user.name}"[:1_024]
+    admit = partial(here.admit, request)
+    found = await find(here, UUID(request.path_params["run"]), admit)
+    after = await end(here, found, admit, request.state.visitor.user.name)
+    return answers.answer(request, run(after))
+
+
+def right_to_cancel(found: InFull) -> Right | None:
+    """What it takes to cancel a run, besides being allowed to look at it."""
+    return None if found.namespace is None else Right("patch", WORKFLOW_RUNS, found.namespace)
+
+
+async def end(here: Room, found: InFull, admit: Admit, user: str) -> Run:
+    """Have a run cancelled in the name of a user; the run as it is then. Raises Problem: 403, 503."""
+    if (right := right_to_cancel(found)) is not None:
+        await admit(right)
     try:
         async with database.transaction(here.engine) as conn:
-            await runs.cancel(conn, found.run.id, message=message)
+            await runs.cancel(conn, found.run.id, message=f"Cancelled by {user}"[:1_024])
             after = await runs.get(conn, found.run.id)
     except KeepOperatorError as failure:
         raise problems.unavailable("The control database", failure) from None
     assert after is not None
-    return answers.answer(request, run(after))
+    return after
 
 
 async def ask(here: Room, request: Request) -> Response:
@@ -131,9 +146,8 @@ async def ask(here: Room, request: Request) -> Response:
     return made
 
 
-async def _found(here: Room, request: Request) -> InFull:
-    """The run of the path. Raises Problem 404 where there is none, or none that the user may read."""
-    run_id = UUID(request.path_params["run"])
+async def find(here: Room, run_id: UUID, admit: Admit) -> InFull:
+    """The run of this id. Raises Problem 404 where there is none, or none that the user may read."""
     async with here.look() as conn:
         found = await past_runs.get(conn, run_id)
     nothing = problems.missing("RunNotFound", f"There is no run {run_id}, or you may not read runs of its namespace.")
@@ -143,7 +157,7 @@ async def _found(here: Room, request: Request) -> InFull:
         Right("get", WORKFLOW_RUNS, found.namespace) if found.namespace else Right("get", TENANTS, name=found.tenant_id)
     )
     try:
-        await here.admit(request, right)
+        await admit(right)
     except Problem as problem:
         if problem.status is HTTPStatus.FORBIDDEN:
             raise nothing from None

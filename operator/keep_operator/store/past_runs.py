@@ -7,7 +7,7 @@ that as many rows as are shown, and those that the other filters leave out (A-HI
 import base64
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -19,28 +19,50 @@ from keep_operator.store.history import LIMIT, NotAPage, Page
 
 # The clock that makes an id is the program's, the one that a run is queued by is the database's.
 _CLOCKS_APART: Final = timedelta(minutes=10)
+# Runs that rates are made of: two thousand rows of an index and of the table take ten milliseconds.
+COUNTED: Final = 2_000
 
 _PAGE: Final = """
     SELECT {columns} FROM keep_operator.run
     WHERE workflow_id = %(workflow_id)s {filters}
     ORDER BY id DESC LIMIT %(most)s
 """
-# Of each revision as many as the page has at most, so that each is a range of the index by revision.
+# Of each revision, or state, as many as the page has at most, so that each is a range of an index.
 _PAGE_OF_SEVERAL: Final = """
-    SELECT {columns} FROM unnest(%(numbers)s::int[]) AS each(number)
+    SELECT {columns} FROM {several}
     CROSS JOIN LATERAL (
-        SELECT * FROM keep_operator.run WHERE workflow_id = %(workflow_id)s AND revision = each.number {filters}
+        SELECT * FROM keep_operator.run WHERE workflow_id = %(workflow_id)s {filters}
         ORDER BY id DESC LIMIT %(most)s
     ) run ORDER BY id DESC LIMIT %(most)s
 """
+_SEVERAL: Final = {
+    "numbers": "unnest(%(numbers)s::int[]) AS version(number)",
+    "states": "unnest(%(states)s::text[]) AS asked(state)",
+}
 _FILTERS: Final = {
     "number": "revision = %(number)s",
+    "numbers": "revision = version.number",
     "state": "state = %(state)s",
+    "states": "run.state = asked.state",
     "trigger": "trigger = %(trigger)s",
     "since": "queued_at >= %(since)s AND id >= %(since_id)s",
     "until": "queued_at < %(until)s AND id < %(until_id)s",
     "after": "id < %(after)s",
 }
+# The newest first, and only then by trigger: however few a filter leaves, so many rows are read and no more.
+_RATES: Final = """
+    SELECT lately.revision AS number, min(lately.content_hash) AS content_hash, count(*) AS runs,
+        count(*) FILTER (WHERE lately.state IN ('Succeeded', 'Failed', 'TimedOut')) AS ended,
+        count(*) FILTER (WHERE lately.state IN ('Failed', 'TimedOut')) AS failures,
+        percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM lately.completed_at - lately.started_at))
+            FILTER (WHERE lately.state IN ('Succeeded', 'Failed', 'TimedOut')) AS took_s,
+        min(lately.queued_at) AS since
+    FROM {several} (
+        SELECT revision, content_hash, state, trigger, queued_at, started_at, completed_at FROM keep_operator.run
+        WHERE workflow_id = %(workflow_id)s {filters} ORDER BY id DESC LIMIT %(most)s
+    ) lately WHERE %(trigger)s::text IS NULL OR lately.trigger = %(trigger)s
+    GROUP BY lately.revision ORDER BY lately.revision DESC
+"""
 _GET: Final = Prepared(
     f"""
     SELECT {runs.COLUMNS}, run.inputs, run.event, w.owner_cluster AS cluster, w.owner_namespace AS namespace,
@@ -54,17 +76,53 @@ _LINES: Final = Prepared(
     "ORDER BY id LIMIT %(most)s",
     {},
 )
+# The newest starts of steps first, by the primary key; of what a step brought as much as a page shows.
+_STEPS: Final = """
+    SELECT position, iteration, try_number, attempt, name, kind, type, state, started_at, completed_at,
+        left(result::text, %(longest)s) AS result, coalesce(length(result::text) > %(longest)s, false) OR result_truncated AS cut,
+        message FROM keep_operator.run_step WHERE run_id = %(id)s {behind}
+    ORDER BY position DESC, iteration DESC, try_number DESC, attempt DESC LIMIT %(most)s
+"""
+_BEHIND: Final = (
+    "AND (position, iteration, try_number, attempt) < (%(position)s, %(iteration)s, %(try_number)s, %(attempt)s)"
+)
+_FIRST_STEPS: Final = Prepared(_STEPS.format(behind=""), {})
+_MORE_STEPS: Final = Prepared(_STEPS.format(behind=_BEHIND), {})
+# What changes whenever something of a run does; cheap however many steps it has.
+_PULSE: Final = Prepared(
+    """
+    SELECT state, attempt, cancel_requested, completed_at, s.begun, s.ended, s.last FROM keep_operator.run,
+        (SELECT count(*) AS begun, count(completed_at) AS ended, max(completed_at) AS last FROM keep_operator.run_step
+         WHERE run_id = %(id)s) s
+    WHERE id = %(id)s
+    """,
+    {},
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which runs: of one of these revisions, in a state, started so, queued from a time and before another."""
+    """Which runs: of one of these revisions, in one of these states, started so, queued from a time and before another."""
 
     numbers: Sequence[int] | None = None
-    state: str | None = None
+    states: Sequence[str] | None = None
     trigger: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How runs of one version did: ``ended`` are those that were not cancelled, ``median_s`` and ``p95_s`` what they took."""
+
+    number: int
+    content_hash: str
+    runs: int
+    ended: int
+    failures: int
+    median_s: float | None
+    p95_s: float | None
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +141,53 @@ class InFull:
 async def page(conn: Connection, workflow_id: UUID, wanted: Wanted, after: str | None, limit: int) -> Page[Run]:
     """The newest runs, or those behind an earlier page. Raises NotAPage."""
     most = max(1, min(limit, LIMIT))
-    given: dict[str, Any] = {"workflow_id": workflow_id, "most": most + 1}
-    if wanted.numbers is not None and len(wanted.numbers) == 1:
-        given["number"] = wanted.numbers[0]
-    elif wanted.numbers is not None:
-        given["numbers"] = list(wanted.numbers)
-    if wanted.state is not None:
-        given["state"] = wanted.state
+    given = {"workflow_id": workflow_id, "most": most + 1, **_asked(wanted)}
     if wanted.trigger is not None:
         given["trigger"] = wanted.trigger
-    if wanted.since is not None:
-        given |= {"since": wanted.since, "since_id": _id_at(wanted.since, -_CLOCKS_APART)}
-    if wanted.until is not None:
-        given |= {"until": wanted.until, "until_id": _id_at(wanted.until, _CLOCKS_APART)}
     if after is not None:
         given["after"] = UUID(int=_place("runs", after, 128))
-    filters = "".join(f" AND {text}" for name, text in _FILTERS.items() if name in given)
-    question = (_PAGE_OF_SEVERAL if "numbers" in given else _PAGE).format(columns=runs.COLUMNS, filters=filters)
+    several = " CROSS JOIN ".join(text for name, text in _SEVERAL.items() if name in given)
+    question = (_PAGE_OF_SEVERAL if several else _PAGE).format(
+        columns=runs.COLUMNS, several=several, filters=_filters(given)
+    )
     rows = (await conn.execute(Prepared(question, {}), given)).all()
     shown = rows[:most]
     behind = _cursor("runs", shown[-1].id.int) if len(rows) > most else None
     return Page(tuple(runs.run_of(row) for row in shown), behind)
+
+
+def _asked(wanted: Wanted) -> dict[str, Any]:
+    """What is wanted as parameters, but for the trigger, which no index knows."""
+    given: dict[str, Any] = {}
+    for one, several, values in (("number", "numbers", wanted.numbers), ("state", "states", wanted.states)):
+        if values is not None:
+            given |= {one: values[0]} if len(values) == 1 else {several: list(values)}
+    if wanted.since is not None:
+        given |= {"since": wanted.since, "since_id": _id_at(wanted.since, -_CLOCKS_APART)}
+    if wanted.until is not None:
+        given |= {"until": wanted.until, "until_id": _id_at(wanted.until, _CLOCKS_APART)}
+    return given
+
+
+def _filters(given: Mapping[str, Any]) -> str:
+    return "".join(f" AND {text}" for name, text in _FILTERS.items() if name in given)
+
+
+async def rates(conn: Connection, workflow_id: UUID, wanted: Wanted, most: int = COUNTED) -> list[Rate]:
+    """How the newest runs did, by version, the newest version first.
+
+    Read are the newest ``most`` runs of the wanted versions and times, of each version its share where several are named; the
+    state is no filter here.
+    """
+    share = max(1, most // max(1, len(wanted.numbers or ())))
+    given = {"workflow_id": workflow_id, "most": share, **_asked(replace(wanted, states=None))}
+    several = f"{_SEVERAL['numbers']} CROSS JOIN LATERAL" if "numbers" in given else ""
+    question = _RATES.format(several=several, filters=_filters(given))
+    rows = await conn.execute(Prepared(question, {}), {**given, "trigger": wanted.trigger})
+    return [
+        Rate(row.number, row.content_hash, row.runs, row.ended, row.failures, *(row.took_s or (None, None)), row.since)
+        for row in rows
+    ]
 
 
 async def get(conn: Connection, run_id: UUID) -> InFull | None:
@@ -121,6 +205,38 @@ async def lines(conn: Connection, run_id: UUID, after: str | None, limit: int) -
     rows = (await conn.execute(_LINES, {"id": run_id, "after": place, "most": most + 1})).all()
     shown = rows[:most]
     return Page(tuple(shown), _cursor("log", shown[-1].id) if len(rows) > most else None)
+
+
+async def steps(conn: Connection, run_id: UUID, after: str | None, limit: int, longest: int) -> Page[Row]:
+    """The last starts of a run's steps, or those before an earlier page's, in their order. Raises NotAPage.
+
+    ``result`` is JSON, cut after ``longest`` characters where ``cut`` says so.
+    """
+    most = max(1, min(limit, LIMIT))
+    given = {"id": run_id, "most": most + 1, "longest": longest}
+    if after is None:
+        rows = (await conn.execute(_FIRST_STEPS, given)).all()
+    else:
+        place = _place("steps", after, 128)
+        parts = [place >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0)]
+        if max(parts) >= 2**31:
+            raise NotAPage("`after` is none that a page of this kind has given")
+        behind = dict(zip(("position", "iteration", "try_number", "attempt"), parts, strict=True))
+        rows = (await conn.execute(_MORE_STEPS, {**given, **behind, "iteration": behind["iteration"] - 1})).all()
+    shown = rows[:most]
+    return Page(tuple(reversed(shown)), _cursor("steps", _place_of(shown[-1])) if len(rows) > most else None)
+
+
+def _place_of(step: Row) -> int:
+    place = 0
+    for part in (step.position, step.iteration + 1, step.try_number, step.attempt):
+        place = place << 32 | part
+    return place
+
+
+async def pulse(conn: Connection, run_id: UUID) -> Row | None:
+    """What is another whenever the run or one of its steps has changed; None: there is no such run."""
+    return (await conn.execute(_PULSE, {"id": run_id})).one_or_none()
 
 
 def _id_at(at: datetime, apart: timedelta) -> UUID:

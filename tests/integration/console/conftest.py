@@ -33,7 +33,7 @@ async def console(engine: Engine) -> AsyncIterator[Console]:
         listening = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         answering = asyncio.create_task(
-            process.answer(app.build(here, pages(seconds, lambda: clock.now)), listening, stop)
+            process.answer(app.build(here, pages(seconds, lambda: clock.now, stop)), listening, stop)
         )
         yield Console(url, engine, played, clock, played.give("ann", *READER), session, stop)
         stop.set()

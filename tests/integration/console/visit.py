@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 
 from integration.console.cluster import Played
 from keep_operator.console.pages.lists import Lists
+from keep_operator.console.pages.live import Hub
 from keep_operator.console.pages.rendering import Renderer
 from keep_operator.console.pages.session import Sessions
 from keep_operator.console.pages.visit import Pages
@@ -27,10 +28,14 @@ Json = dict[str, Any]
 KEY = Fernet.generate_key().decode()
 
 
-def pages(seconds: Callable[[], float], now: Callable[[], datetime]) -> Pages:
+def pages(seconds: Callable[[], float], now: Callable[[], datetime], stop: asyncio.Event | None = None) -> Pages:
     """What the pages need, with one local sign-in. All consoles of the tests have the same key."""
     return Pages(
-        Sessions([KEY], lambda: now().timestamp()), Renderer(now), Lists(seconds), {"open-sesame": "token-of-ann"}
+        Sessions([KEY], lambda: now().timestamp()),
+        Renderer(now),
+        Lists(seconds),
+        {"open-sesame": "token-of-ann"},
+        Hub(stop, every_s=0.05),
     )
 
 

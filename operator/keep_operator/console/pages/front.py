@@ -5,6 +5,7 @@
     /                      fleet                    /w/NAMESPACE/NAME               a workflow and its timeline
     /signin, /signout      who are you?             /w/NAMESPACE/NAME/…             its pages
     /static/…              files of the package     /r/RUN                          a run
+    /live/…                what changes of a page, as a stream
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keep_operator.console import problems
-from keep_operator.console.pages import compare, decide, fleet, signin, workflow
+from keep_operator.console.pages import compare, decide, fleet, run, runs, signin, workflow
 from keep_operator.console.pages.rendering import STATIC
 from keep_operator.console.pages.visit import Pages, Visit, address
 from keep_operator.console.problems import Problem
@@ -46,20 +47,25 @@ HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One path. ``open``: anybody may see it, signed in or not."""
+    """One path. ``open``: anybody may see it, signed in or not. ``live``: it goes into a page, so nobody is led elsewhere."""
 
     path: str
     serve: Serve
     methods: tuple[str, ...] = ("GET",)
     open: bool = False
+    live: bool = False
 
 
 PAGES: Final = (
     Page("/", fleet.show),
     Page("/w/{namespace}/{name}", workflow.show),
+    Page("/w/{namespace}/{name}/runs", runs.show),
     Page("/w/{namespace}/{name}/compare", compare.choose, ("GET", "POST")),
     Page("/w/{namespace}/{name}/compare/{pair}", compare.show),
     Page("/w/{namespace}/{name}/decide/{action}", decide.show, ("GET", "POST")),
+    Page("/r/{run}", run.show),
+    Page("/r/{run}/cancel", run.cancel, ("GET", "POST")),
+    Page("/live/run/{run}", run.live, live=True),
     Page("/signin", signin.show, ("GET", "POST"), open=True),
     Page("/signin/once/{secret}", signin.once, open=True),
     Page("/signout", signin.out, ("POST",)),
@@ -88,7 +94,7 @@ async def _serve(here: Room, pages: Pages, page: Page, request: Request) -> Resp
 async def _enter(here: Room, pages: Pages, page: Page, request: Request) -> Response:
     session = pages.sessions.find(request.cookies)
     if session is None:
-        return await page.serve(request.state.visit) if page.open else _sign_in(request)
+        return await page.serve(request.state.visit) if page.open else _sign_in(request, page)
     try:
         visitor = await here.doorkeeper.visitor([f"Bearer {session.token}"])
     except Problem as problem:
@@ -96,7 +102,7 @@ async def _enter(here: Room, pages: Pages, page: Page, request: Request) -> Resp
             raise
         if page.open:
             return await page.serve(request.state.visit)
-        response = _sign_in(request)
+        response = _sign_in(request, page)
         pages.sessions.end(response)
         return response
     request.state.told["user"] = visitor.user.name
@@ -104,11 +110,13 @@ async def _enter(here: Room, pages: Pages, page: Page, request: Request) -> Resp
     return await page.serve(request.state.visit)
 
 
-def _sign_in(request: Request) -> Response:
-    """The way to come back to where one wanted to go; what was sent is not kept.
+def _sign_in(request: Request, page: Page) -> Response:
+    """The way to come back to where one wanted to go; what was sent is not kept. Raises Problem 401 for a part of a page.
 
     With a link from elsewhere browsers send no cookie of ours at first; they do when the page itself asks for the same again.
     """
+    if page.live:
+        raise problems.unauthenticated("The session has ended; reload the page to sign in again.")
     if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
         visit: Visit = request.state.visit
         return visit.show("again.html")

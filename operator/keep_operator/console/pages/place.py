@@ -44,9 +44,31 @@ class Subject:
         """The version that is meant. Raises Problem 404."""
         return asked.resolved(self.lineage, text, self.place)
 
+    def marks(self, number: int) -> list[str]:
+        """What a version is at this moment, in words."""
+        lineage, tried = self.lineage, self.lineage.canary
+        each = lineage.get(number)
+        if each is None:
+            return []
+        found = {
+            "stable": number == lineage.active_number and tried is not None,
+            "active": number == lineage.active_number and tried is None,
+            f"canary, {tried.weight} %" if tried else "": tried is not None and number == tried.candidate,
+            "desired": number == lineage.latest_number,
+            "rejected": lineage.rejection(each) is not None,
+            "denied": lineage.denial(each) is not None,
+            "invalid": not each.valid,
+        }
+        return [word for word, applies in found.items() if applies]
+
     def href(self, *parts: object, **query: str) -> str:
         """The address of one of its pages."""
-        return address("w", self.place.namespace, self.place.name, *parts, **query)
+        return href(self.place.namespace, self.place.name, *parts, **query)
+
+
+def href(namespace: str, name: str, *parts: object, **query: str) -> str:
+    """The address of a page of a workflow."""
+    return address("w", namespace, name, *parts, **query)
 
 
 async def subject(visit: Visit) -> Subject:

@@ -1,6 +1,7 @@
 """From templates to HTML: one environment, which escapes everything and knows no undefined name."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ class Renderer:
         self._environment.filters |= {
             "when": self._when,
             "told": _told,
+            "span": span,
             "numbered": lines.numbered,
             "beside": lines.beside,
         }
@@ -67,6 +69,19 @@ def ago(at: datetime, now: datetime) -> str:
         if abs(seconds) >= size or size == 1:
             count = int(abs(seconds) // size)
             return f"{count} {unit} ago" if seconds >= 0 else f"in {count} {unit}"
+    raise AssertionError
+
+
+def span(seconds: float | None) -> str:
+    """How long something took, in its largest unit and the next one."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    whole = round(seconds)
+    for (unit, size), (smaller, part) in itertools.pairwise(_UNITS):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {smaller}"
     raise AssertionError
 
 

@@ -1,7 +1,7 @@
 """One visit of a page: who looks, what he may, how the answer is made."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,6 +14,7 @@ from keep_operator.cluster.reviews import Right
 from keep_operator.console import asked, problems
 from keep_operator.console.doorkeeper import Visitor
 from keep_operator.console.pages.lists import Lists
+from keep_operator.console.pages.live import Hub, Look, Stream
 from keep_operator.console.pages.rendering import Renderer
 from keep_operator.console.pages.session import Session, Sessions
 from keep_operator.console.problems import Problem
@@ -25,16 +26,17 @@ MOST_FIELDS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What pages need besides the room.
+    """What pages need besides the room; made once per process.
 
-    ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``watched`` are the namespaces that the console may
-    look at; empty: all.
+    ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``live`` is what is watched. ``watched`` are the
+    namespaces that the console may look at; empty: all.
     """
 
     sessions: Sessions
     renderer: Renderer
     lists: Lists
     once: dict[str, str] = field(default_factory=dict)
+    live: Hub = field(default_factory=Hub)
     watched: tuple[str, ...] = ()
 
 
@@ -121,6 +123,10 @@ class Visit:
             "here": self.request.url.path,
         }
         return HTMLResponse(self.pages.renderer.render(template, {**common, **values}), int(status))
+
+    def stream(self, key: Hashable, look: Look, tell: Callable[[Any], str], may: Hashable = ()) -> Response:
+        """Whatever changes of a thing, as HTML; see `live.Stream`. Raises Problem 503 where too many watch."""
+        return Stream(self.pages.live, self.user, key, look, tell, may)
 
     @staticmethod
     def go(path: str) -> Response:

@@ -88,23 +88,10 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 def _version(about: Subject, each: Revision) -> dict[str, Any]:
     lineage = about.lineage
-    marks = []
-    if each.number == lineage.active_number:
-        marks.append("stable" if lineage.canary is not None else "active")
-    if lineage.canary is not None and each.number == lineage.canary.candidate:
-        marks.append(f"canary, {lineage.canary.weight} %")
-    if lineage.latest is not None and each.number == lineage.latest.number:
-        marks.append("desired")
-    if lineage.rejection(each) is not None:
-        marks.append("rejected")
-    if lineage.denial(each) is not None:
-        marks.append("denied")
-    if not each.valid:
-        marks.append("invalid")
     against = lineage.active_number if lineage.active_number not in (None, each.number) else each.parent_number
     return {
         "revision": each,
-        "marks": marks,
+        "marks": about.marks(each.number),
         "compare": about.href("compare", f"{against}...{each.number}") if against else None,
         "rollback": about.href("decide", "rollback", revision=str(each.number))
         if each.was_active and each.number != lineage.active_number
