@@ -21,7 +21,7 @@ help: ## Say what each target does
 run: $(READY) ## Start the sandbox and the operator, and show the sample story live (Ctrl-C ends all of it)
 	@$(BIN)/keep-operator sandbox run $(ARGS)
 
-test: $(READY) ## Run every test; the first time builds the sandbox's control plane (about three minutes)
+test: $(READY) browser ## Run every test; the first time builds the sandbox's control plane (about three minutes)
 	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 	@$(BIN)/python -m pytest -n 2 tests/component tests/integration $(ARGS)
@@ -34,6 +34,12 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/lint-imports > .lint-imports.out || { cat .lint-imports.out; exit 1; }; rm -f .lint-imports.out
 	@$(BIN)/codespell
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
+
+browser: ## See that there is a Chromium for the tests of the console's pages; as root on Debian, install it
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	    && echo "Installing Debian's chromium for the browser tests ..." \
+	    && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null; } \
+	    || echo "The browser tests need Chromium: apt-get install chromium fonts-dejavu-core"
 
 e2e-kind: $(READY) ## The e2e suite on a cluster of kind, and the image in real pods; needs Docker and kind
 	@CLUSTER=kind $(BIN)/keep-operator sandbox prepare
@@ -96,4 +102,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help run test check e2e-kind soak bench fmt lint types generate vendor verify lock image clean
+.PHONY: help run test check browser e2e-kind soak bench fmt lint types generate vendor verify lock image clean
