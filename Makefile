@@ -46,7 +46,8 @@ e2e-kind: $(READY) ## The e2e suite on a cluster of kind, and the image in real 
 	@CLUSTER=kind $(BIN)/python -m pytest tests/e2e $(ARGS)
 
 soak: $(READY) ## The tests with long windows, at full length (more than two hours)
-	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py $(ARGS)
+	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/unit/reconcile tests/unit/domain/test_revision.py tests/unit/domain/test_workflow_history.py \
+		tests/unit/domain/test_releases_at_random.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
 bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api N=2000

@@ -5,15 +5,15 @@ import logging
 import sys
 
 import procrastinate
+import uvloop
 from procrastinate.jobs import DeleteJobCondition
 
 from keep_operator.store import address, queue, runs
-from keep_operator.store.tables import SCHEMA
 
 
 async def main(url: str, places: int) -> None:
     """Work jobs off until killed."""
-    parameters = {**address.parameters(url), "options": f"-csearch_path={SCHEMA},pg_catalog"}
+    parameters = {**address.parameters(url), "options": queue.SESSION}
     app = procrastinate.App(
         connector=procrastinate.PsycopgConnector(kwargs=parameters, min_size=1, max_size=places + 3)
     )
@@ -34,4 +34,5 @@ async def main(url: str, places: int) -> None:
 
 if __name__ == "__main__":
     logging.disable()
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as ours
+        runner.run(main(sys.argv[1], int(sys.argv[2])))

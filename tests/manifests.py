@@ -6,7 +6,10 @@ from typing import Any, Final
 
 import yaml
 
+from keep_operator.domain import proof
 from keep_operator.resources.kinds import (
+    ADMISSION_POLICIES,
+    ADMISSION_POLICY_BINDINGS,
     CONFIG_MAPS,
     NAMESPACES,
     OURS,
@@ -59,7 +62,8 @@ class Thing:
         )
 
 
-RESOURCES: Final = {resource.kind: resource for resource in (*OURS, SECRETS, CONFIG_MAPS, NAMESPACES)}
+_OTHERS: Final = (SECRETS, CONFIG_MAPS, NAMESPACES, ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS)
+RESOURCES: Final = {resource.kind: resource for resource in (*OURS, *_OTHERS)}
 
 
 def path_of(manifest: Mapping[str, Any]) -> str:
@@ -122,6 +126,28 @@ def decision(action: str, about: Json, request: str = "request-1", **spec: objec
         "reason": "It is loud",
     }
     return _manifest(WORKFLOW_DECISIONS, request, namespace, {**said, **spec})
+
+
+def admission_policy(**spec: object) -> Json:
+    """The policy `decision` as the chart has it; a test of the chart's says so."""
+    rule = {
+        "apiGroups": ["keep-operator.dev"],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": ["workflowdecisions"],
+    }
+    said = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": each} for each in proof.REQUIRED.values()],
+    }
+    return _manifest(ADMISSION_POLICIES, proof.POLICY, "", {**said, **spec})
+
+
+def admission_binding(**spec: object) -> Json:
+    """Its binding."""
+    said = {"policyName": proof.POLICY, "validationActions": ["Deny"]}
+    return _manifest(ADMISSION_POLICY_BINDINGS, proof.POLICY, "", {**said, **spec})
 
 
 def run(about: Json, name: str = "run-1", **spec: object) -> Json:

@@ -58,9 +58,7 @@ def operate() -> None:
     async def run() -> None:
         from keep_operator.operate import operate as run_operator  # noqa: PLC0415 - kopf is for this process only
 
-        # What importing has made lives as long as the process. To look through it for garbage, again and again, would
-        # stop everything else for some 80 ms each time.
-        gc.freeze()
+        _freeze()
         await run_operator(given)
 
     _run(run())
@@ -87,6 +85,7 @@ def runner() -> None:
     async def run() -> None:
         from keep_operator.runner.process import serve  # noqa: PLC0415 - its libraries are for this process only
 
+        _freeze()
         await serve(given)
 
     _run(run())
@@ -111,6 +110,11 @@ def migrate() -> None:
             click.echo(f"The schema was migrated: {migration.before or 'nothing'} -> {migration.after}")
 
     _run(run())
+
+
+def _freeze() -> None:
+    """What importing has made lives as long as the process: looking through it for garbage would stop everything for 80 ms."""
+    gc.freeze()
 
 
 def _read(*, operate: bool = False, console: bool = False, runner: bool = False) -> Settings:

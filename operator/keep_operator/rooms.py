@@ -13,12 +13,14 @@ from keep_operator.cluster.connection import Connection
 from keep_operator.cluster.events import Recorder
 from keep_operator.cluster.watch import MetadataWatch
 from keep_operator.domain import decision, run
+from keep_operator.domain.history import Cause
 from keep_operator.handlers import register
 from keep_operator.handlers.register import Heard
 from keep_operator.reconcile.credentials import SecretReader
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import Decisions
 from keep_operator.reconcile.definitions import Definitions
+from keep_operator.reconcile.proof import Witness
 from keep_operator.reconcile.provider import Providers
 from keep_operator.reconcile.run import Runs
 from keep_operator.reconcile.run_news import RunNews
@@ -116,7 +118,13 @@ def build(  # one argument for each thing that has a life of its own
     }
     credentials = SecretReader(cluster, secrets, vault, secrets_in)
     recorder = Recorder(cluster, instance=socket.gethostname(), clock=_now)
-    workflows = Workflows(**of_tenants, recorder=recorder, definitions=Definitions(cluster, config_maps))
+    rollbacks = {cause: metrics.rollbacks.labels(cause) for cause in (Cause.CANARY, Cause.AUTO_ROLLBACK)}
+    workflows = Workflows(
+        **of_tenants,
+        recorder=recorder,
+        definitions=Definitions(cluster, config_maps),
+        rolled_back=lambda cause: rollbacks[cause].inc(),
+    )
     shell = Shell(
         {
             "Tenant": Tenants(
@@ -130,6 +138,7 @@ def build(  # one argument for each thing that has a life of its own
                 cluster=cluster,
                 database=database,
                 workflows=workflows,
+                witness=Witness(cluster, _now),
                 unverified=settings.decisions_unverified,
                 owner_references=settings.owner_references,
             ),

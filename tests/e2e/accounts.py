@@ -19,9 +19,19 @@ _PATHS: Final = {"ServiceAccount": "/api/v1", "": "/apis/rbac.authorization.k8s.
 
 def grant(kube: Kube) -> None:
     """Make the accounts and their roles, as the chart renders them for this cluster."""
+    _make(kube, {"rbac": {"userRoles": False}})
+
+
+def let_argo_cd_decide(kube: Kube) -> None:
+    """Give Argo CD's account what the chart gives it."""
+    _make(kube, {"argocd": {"enabled": True}}, f"{RELEASE}-argocd")
+
+
+def _make(kube: Kube, values: Json, name: str | None = None) -> None:
     version = kube.send("GET", "/version")[1]["gitVersion"].removeprefix("v")
-    for each in helm().render({"rbac": {"userRoles": False}}, version, namespace=NAMESPACE):
-        if each["kind"] == "ServiceAccount" or "Role" in each["kind"]:
+    for each in helm().render(values, version, namespace=NAMESPACE):
+        wanted = name in (None, each["metadata"]["name"])
+        if wanted and (each["kind"] == "ServiceAccount" or "Role" in each["kind"]):
             namespace = each["metadata"].get("namespace")
             where = f"/namespaces/{namespace}" if namespace else ""
             path = f"{_PATHS.get(each['kind'], _PATHS[''])}{where}/{each['kind'].lower()}s"

@@ -1,20 +1,21 @@
 """A Workflow with its database and its cluster in memory: what the actions of a plan do, and nothing else."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from keep_operator.domain import decision, desired, effects, history, planning, rollback_to, workflow
+from keep_operator.domain import binding, decision, desired, effects, history, planning, rollback_to, workflow
+from keep_operator.domain.binding import Bound, Candidate, Seen, Tried
 from keep_operator.domain.canary import Question, Stats
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle, Handled, Verdict
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.effects import Activate, Effect, Take
-from keep_operator.domain.history import Author, Check, Deployment, Flaw, Lineage, Review, Revision
+from keep_operator.domain.history import Author, Check, Deployment, Flaw, Lineage, Refusal, Review, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan, SetMetadata
@@ -78,10 +79,14 @@ class Refused(Exception):
 
 @dataclass
 class World:
-    """Everything there is. ``rows`` are all lineages by id, ``contents`` what their revisions are, for ever."""
+    """Everything there is. ``rows`` are all lineages by id, ``contents`` what their revisions are, for ever.
+
+    ``now`` is the database's time; the operator's clock is ahead of it by ``ahead``.
+    """
 
     spec: WorkflowSpec | Invalid = field(default_factory=spec_of)
     now: datetime = START
+    ahead: timedelta = timedelta()
     uid: int = 1
     generation: int = 1
     author: Author = ANN
@@ -101,7 +106,7 @@ class World:
     done: str | None = None
     runs_told_at: datetime | None = None
     ended: list[Ended] = field(default_factory=list)
-    ledger: list[tuple[str, Any]] = field(default_factory=list)
+    ledger: list[tuple[UUID, str, Effect]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     @property
@@ -195,7 +200,7 @@ class World:
 
     def plan(self) -> Plan[Any]:
         """What the rules say now."""
-        return workflow.plan(self.observe(), self.now)
+        return workflow.plan(self.observe(), self.now + self.ahead)
 
     def reconcile(self, *, crash_after: int | None = None, looks: int = 8) -> Plan[Any]:
         """As the shell does it; ``crash_after`` so many steps the process dies, before it has reported anything."""
@@ -206,16 +211,25 @@ class World:
                 if crash_after is not None and crash_after <= 0:
                     return plan
                 crash_after = None if crash_after is None else crash_after - 1
-                for action in step:
-                    self.apply(action)
-                    name = type(action).__name__
-                    self.done = name if name in planning.DONE else self.done
+                self.transact(step)
             if self.gone or not plan.actions:
                 self._report(plan)
                 return plan
         if self.gone:
             return Plan()
         raise AssertionError(f"no end after {looks} looks: {self.log[-20:]}")
+
+    def transact(self, step: Iterable[Any]) -> None:
+        """One step of a plan: all of it, or nothing where it is Refused."""
+        before = dict(self.rows), dict(self.contents), dict(self.handled), list(self.ledger), self.done
+        try:
+            for action in step:
+                self.apply(action)
+                name = type(action).__name__
+                self.done = name if name in planning.DONE else self.done
+        except Refused:
+            self.rows, self.contents, self.handled, self.ledger, self.done = before
+            raise
 
     def settle(self) -> Plan[Any]:
         """Reconciles until a reconcile does nothing; what is archived in batches takes several."""
@@ -263,9 +277,32 @@ class World:
         """A decision is handled, in one transaction."""
         met = workflow.situation(self.observe(), self.handled.get(spec.request_id))
         assert met is not None
-        verdict = decision.judge(spec, met, self.now)
+        verdict = decision.judge(spec, met, self.now + self.ahead)
         self._carry_out(met.lineage.id, spec, verdict)
         return verdict
+
+    def ask(self, asked: binding.Asked) -> Bound | Refusal:
+        """Somebody asks for a run, which is bound to a revision as `store.runs` has it done."""
+        row = self._own()
+        if row is None:
+            return binding.bind(asked, None)
+        wanted = asked.reference
+        meant = row.active if wanted is None else history.resolve(row, wanted)
+        tried = None
+        if row.canary is not None and row.candidate is not None:
+            tried = Tried(row.candidate.number, row.candidate.content_hash, row.canary.weight, row.canary.sticky_key)
+        seen = Seen(
+            workflow_id=row.id,
+            tenant_id=row.tenant_id,
+            suspended=row.suspended,
+            settings=row.settings.get("run") or {},
+            active_number=row.active_number,
+            candidate=_candidate(row, meant) if isinstance(meant, Revision) else None,
+            tried=tried,
+        )
+        if binding.is_tried(asked, row.id, tried) and row.candidate is not None:
+            seen = replace(seen, candidate=_candidate(row, row.candidate))
+        return binding.bind(asked, seen)
 
     def _carry_out(self, lineage: UUID, spec: WorkflowDecisionSpec, verdict: Verdict) -> None:
         for effect in verdict.effects:
@@ -277,7 +314,7 @@ class World:
     def _affect(self, lineage: UUID, effect: Effect, actor: str) -> None:  # noqa: PLR0915 - a case each
         row = self.rows[lineage]
         self.log.append(type(effect).__name__)
-        self.ledger.append((actor, effect))
+        self.ledger.append((lineage, actor, effect))
         match effect:
             case Activate():
                 self._activate(effect)
@@ -288,8 +325,11 @@ class World:
             case effects.SetHold(hold):
                 self._write(row, hold=hold)
             case effects.SetCanary(seen, canary):
+                tried = row.get(canary.candidate)
                 if seen.canary != row.canary or row.active_number != canary.stable:
                     raise Refused("the canary is not as it was seen")
+                if tried is None or row.rejection(tried) is not None or row.denial(tried) is not None:
+                    raise Refused("its content is barred")
                 self._write(row, canary=canary)
             case effects.EndCanary(seen, _):
                 if row.canary is None or seen.canary != row.canary:
@@ -308,6 +348,8 @@ class World:
             case effects.Watch(until):
                 self._write(row, watched_until=until)
             case effects.Reject(number, reason):
+                if any(each.number == number and each.rejected for each in row.revisions):
+                    raise Refused("that was said already")
                 self._change(lineage, lambda each: each.number == number, rejected=reason)
             case effects.ClearRejection(content_hash):
                 self._change(lineage, lambda each: each.content_hash == content_hash, rejected=None)
@@ -404,7 +446,8 @@ class World:
         known = self.rows[row.id]
         if known.latest_number + 1 != revision.number:
             raise Refused("the number is taken")
-        self._write(row, latest_number=revision.number, revisions=(*known.revisions, revision))
+        made = replace(revision, created_at=self.now)  # the database says when
+        self._write(row, latest_number=revision.number, revisions=(*known.revisions, made))
         self.contents[row.id, revision.number] = content
 
     def _activate(self, action: Activate) -> None:
@@ -441,6 +484,18 @@ class World:
     def pass_time(self, hours: int) -> None:
         """The clock moves on."""
         self.now += timedelta(hours=hours)
+
+
+def _candidate(row: Lineage, revision: Revision) -> Candidate:
+    return Candidate(
+        number=revision.number,
+        content_hash=revision.content_hash,
+        flaw=None if revision.flaw is None else revision.flaw.message,
+        denied=row.denial(revision),
+        rejected=row.rejection(revision),
+        approved=revision.approved is not None,
+        was_active=revision.was_active,
+    )
 
 
 @cache

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 from sqlalchemy import text
@@ -20,7 +20,9 @@ from sqlalchemy import text
 from keep_operator import settings
 from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
+from keep_operator.domain import conditions
 from keep_operator.errors import KeepOperatorError
+from keep_operator.reconcile import proof
 from keep_operator.resources import crds, provenance
 from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, GROUP, PROVIDERS, TENANTS, WORKFLOWS
 from keep_operator.settings import Settings
@@ -133,6 +135,8 @@ async def examine() -> AsyncIterator[Check]:
         async for check in release_checks(cluster):
             yield check
         async for check in _argo_cd(cluster, given):
+            yield check
+        async for check in decision_checks(cluster, given.decisions_unverified):
             yield check
 
 
@@ -274,6 +278,25 @@ def _release_of(raw: Mapping[str, Any]) -> str | None:
     annotations = raw["metadata"].get("annotations") or {}
     name = annotations.get("meta.helm.sh/release-name")
     return None if name is None else f"{annotations.get('meta.helm.sh/release-namespace', '')}/{name}"
+
+
+async def decision_checks(cluster: Cluster, unverified: Literal["Refuse", "Record"]) -> AsyncIterator[Check]:
+    """Whether the admission policy proves who makes decisions, and what becomes of them if not (A-AP-5)."""
+    try:
+        found = await proof.look(cluster)
+    except KeepOperatorError:
+        return  # the API server is away, which has been said
+    if found.since is not None:
+        yield ok("decisions", f"an admission policy proves who makes them, since {conditions.rfc3339(found.since)}")
+        return
+    yield warn(
+        "decisions",
+        f"the cluster cannot prove who makes them: {found.lack}",
+        "whoever may create WorkflowDecisions decides everything: give that right with care"
+        if unverified == "Record"
+        else "all but Rollback, Resume, Abort, Pause and Note are refused; install the chart's policy, or see "
+        "KEEP_OPERATOR_DECISIONS_UNVERIFIED",
+    )
 
 
 async def _argo_cd(cluster: Cluster, given: Settings) -> AsyncIterator[Check]:

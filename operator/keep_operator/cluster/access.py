@@ -121,6 +121,23 @@ RULES: Final = (
         "whether our kinds are served, at start; whether they were defined anew between two sweeps",
         reach=Reach.CLUSTER,
     ),
+    *(
+        Rule(
+            "admissionregistration.k8s.io",
+            plural,
+            ("get",),
+            "whether the chart's policy proves who makes decisions",
+            reach=Reach.CLUSTER,
+        )
+        for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+    ),
+    Rule(
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        ("create",),
+        "whether a service account may decide so, where nothing proves who decides",
+        reach=Reach.CLUSTER,
+    ),
     Rule(
         "authorization.k8s.io",
         "selfsubjectaccessreviews",
@@ -143,7 +160,7 @@ CONSOLE_RULES: Final = (
         reach=Reach.CLUSTER,
     ),
     Rule(GROUP, "workflows", ("get", "list"), "its pages; what retention depends on: limits, pin"),
-    Rule(GROUP, "providers", ("list",), "its pages"),
+    Rule(GROUP, "providers", ("get", "list"), "its pages"),
     Rule(GROUP, "workflowdecisions", ("get",), "what came of a decision"),
     Rule(GROUP, "workflowrevisions", ("list",), "which versions are spared by an annotation, as metadata only"),
     Rule(

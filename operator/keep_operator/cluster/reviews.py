@@ -54,6 +54,16 @@ async def user_of(cluster: Cluster, token: str) -> User | None:
 
 async def allowed(cluster: Cluster, user: User, right: Right) -> bool:
     """Whether the user may do that."""
+    return (await _reviewed(cluster, user, right)).get("allowed") is True
+
+
+async def denied(cluster: Cluster, user: User, right: Right) -> bool:
+    """Whether the API server is sure that the user may not do that: every authorizer was heard, and none says yes."""
+    status = await _reviewed(cluster, user, right)
+    return status.get("allowed") is False and not status.get("evaluationError")
+
+
+async def _reviewed(cluster: Cluster, user: User, right: Right) -> Mapping[str, Any]:
     attributes = {
         "verb": right.verb,
         "group": right.resource.group,
@@ -72,7 +82,7 @@ async def allowed(cluster: Cluster, user: User, right: Right) -> bool:
             "extra": dict(user.extra),
         },
     }
-    return _status(await cluster.create(ACCESS_REVIEWS, None, body, repeatable=True)).get("allowed") is True
+    return _status(await cluster.create(ACCESS_REVIEWS, None, body, repeatable=True))
 
 
 def _status(review: Mapping[str, Any]) -> Mapping[str, Any]:

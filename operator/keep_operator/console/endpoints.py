@@ -179,7 +179,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Answer(_OK, "Run", "The run that there is for this `requestId`."),
         ),
         body=Body({JSON: ref("RunRequest")}, "What shall run.", _REQUEST),
-        problems=(HTTPStatus.CONFLICT,),
+        problems=(HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY),
     ),
     Endpoint(
         "GET",

@@ -11,11 +11,9 @@ A request that ends in the middle (a time-out, a lost database) can be sent agai
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,38 +24,17 @@ from keep_operator.console.machines import Machine
 from keep_operator.console.problems import Problem
 from keep_operator.console.room import Room
 from keep_operator.console.schemas import MOST_EVENTS
-from keep_operator.domain.binding import Asked
-from keep_operator.domain.events import alert, alertmanager, content, incident, matching
-from keep_operator.domain.events.alert import Alert, Previous
+from keep_operator.domain.events import alert, alertmanager, content, incident
+from keep_operator.domain.events.alert import Alert
 from keep_operator.domain.events.content import EventInvalid
-from keep_operator.domain.events.incident import Incident
-from keep_operator.domain.events.matching import Seen, Triggers
-from keep_operator.domain.execution import Run
-from keep_operator.domain.history import Refusal
-from keep_operator.errors import Conflict, KeepOperatorError
-from keep_operator.store import alerts, runs, tokens
-from keep_operator.store import engine as database
+from keep_operator.errors import KeepOperatorError
+from keep_operator.store import intake, tokens
 from keep_operator.store.alerts import Listener
-from keep_operator.store.connection import Connection
+from keep_operator.store.intake import Event, Source, Taken
 
 log = logging.getLogger(__name__)
 
 FORMATS: Final = ("alertmanager", "keep", "incident")
-# How often an event is judged anew because a workflow has changed meanwhile.
-TRIES: Final = 5
-
-Event = Alert | Incident
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of one event."""
-
-    event: Event
-    duplicate: bool = False
-    runs: tuple[tuple[Listener, Run], ...] = ()
-    refused: tuple[tuple[Listener, Refusal], ...] = ()
-    failed: tuple[tuple[Listener, str], ...] = ()
 
 
 async def of_tenant(here: Room, request: Request) -> Response:
@@ -127,135 +104,16 @@ def _form(raw: object) -> str:
 
 
 async def _take(here: Room, machine: Machine, events: Sequence[Event]) -> list[Taken]:
-    fingerprints = [each.fingerprint for each in events if isinstance(each, Alert)]
-    async with here.look() as conn:
-        listening = await here.ingest.switchboard.triggers(conn, machine.tenant_id)
-        known = await alerts.known(conn, machine.tenant_id, fingerprints, here.now()) if fingerprints else {}
     taken = []
-    for event in events:
-        for tried in range(1, TRIES + 1):
-            try:
-                if isinstance(event, Alert):
-                    done = await _take_alert(here, machine, event, known.get(event.fingerprint), listening)
-                else:
-                    done = await _take_incident(here, machine, event, listening)
-                break
-            except Conflict as failure:  # a workflow has another active revision, or is gone
-                if tried == TRIES:
-                    raise problems.unavailable("The control database", failure) from None
-                async with here.look() as conn:
-                    listening = await here.ingest.switchboard.triggers(conn, machine.tenant_id)
-            except KeepOperatorError as failure:
-                log.warning("an event was not taken: %s", failure)
-                raise problems.unavailable("The control database", failure) from None
-        for listener, message in done.failed:
-            here.ingest.switchboard.warn(listener, message)
-        taken.append(done)
+    try:
+        async for done in intake.take(here.ingest.intake, Source(machine.tenant_id, f"token {machine.token}"), events):
+            for listener, message in done.failed:
+                here.ingest.warn(listener, message)
+            taken.append(done)
+    except KeepOperatorError as failure:
+        log.warning("an event was not taken: %s", failure)
+        raise problems.unavailable("The control database", failure) from None
     return taken
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What all workflows say to an alert, given what was known of it."""
-
-    alert: Alert
-    previous: Previous | None
-    matches: tuple[tuple[Listener, Mapping[str, Any]], ...] = field(default=())
-    failed: tuple[tuple[Listener, str], ...] = field(default=())
-
-
-def _judge(event: Alert, previous: Previous | None, listening: Sequence[tuple[Listener, Triggers]]) -> _Judged:
-    """Ask every workflow; CPU only, for a thread."""
-    whole = event.after(previous)
-    if matching.is_duplicate(event, previous):
-        return _Judged(whole, previous)
-    seen = Seen.of(whole, previous)
-    matches, failed = [], []
-    for listener, triggers in listening:
-        answer = triggers.on_alert(whole, previous, seen)
-        failed += [(listener, each.message) for each in answer.failures]
-        if answer.match is not None:
-            matches.append((listener, answer.match.event))
-    return _Judged(whole, previous, tuple(matches), tuple(failed))
-
-
-async def _take_alert(
-    here: Room,
-    machine: Machine,
-    event: Alert,
-    expected: Previous | None,
-    listening: Sequence[tuple[Listener, Triggers]],
-) -> Taken:
-    """Judge by what was known, and again under the lock if that has changed. Raises Conflict."""
-    judged = await asyncio.to_thread(_judge, event, expected, listening)
-    now = here.now()
-    async with database.transaction(here.engine) as conn:
-        previous = await alerts.locked(conn, machine.tenant_id, event.fingerprint, now)
-        if previous != expected:
-            judged = await asyncio.to_thread(_judge, event, previous, listening)
-        if matching.is_duplicate(event, previous):
-            await alerts.renew(conn, machine.tenant_id, event.fingerprint, now, here.ingest.kept_for)
-            return Taken(event, duplicate=True)
-        await alerts.put(conn, machine.tenant_id, judged.alert, now, here.ingest.kept_for)
-        started, refused = await _start(
-            conn,
-            [
-                (
-                    listener,
-                    Asked(
-                        trigger="Alert",
-                        idempotency_key=f"alert/{uuid4()}",
-                        requested_by=f"token {machine.token}",
-                        event=fields,
-                        fingerprint=event.fingerprint,
-                    ),
-                )
-                for listener, fields in judged.matches
-            ],
-        )
-    return Taken(event, runs=tuple(pair[:2] for pair in started), refused=tuple(refused), failed=judged.failed)
-
-
-async def _take_incident(
-    here: Room, machine: Machine, event: Incident, listening: Sequence[tuple[Listener, Triggers]]
-) -> Taken:
-    """The same; there is no row for an incident, so the runs themselves tell whether it was taken before. Raises Conflict."""
-    matches = [(each, found.event) for each, triggers in listening if (found := triggers.on_incident(event).match)]
-    async with database.transaction(here.engine) as conn:
-        started, refused = await _start(
-            conn,
-            [
-                (
-                    listener,
-                    Asked(
-                        trigger="Incident",
-                        idempotency_key=f"incident/{event.id}/{event.digest}",
-                        requested_by=f"token {machine.token}",
-                        event=fields,
-                        fingerprint=event.id,
-                    ),
-                )
-                for listener, fields in matches
-            ],
-        )
-    repeated = bool(started) and not any(created for *_, created in started)
-    return Taken(event, repeated, tuple(pair[:2] for pair in started), tuple(refused))
-
-
-async def _start(
-    conn: Connection, wanted: Sequence[tuple[Listener, Asked]]
-) -> tuple[list[tuple[Listener, Run, bool]], list[tuple[Listener, Refusal]]]:
-    """Ask for the runs. Raises Conflict where one would be of another revision than the one whose trigger has matched."""
-    started, refused = [], []
-    for listener, request in wanted:
-        got = await runs.request(conn, listener.id, request)
-        if isinstance(got, Refusal):
-            refused.append((listener, got))
-            continue
-        if got.created and got.run.revision != listener.revision:
-            raise Conflict("SyncFailed", f"{listener} is not active any more")
-        started.append((listener, got.run, got.created))
-    return started, refused
 
 
 def _told(taken: Taken) -> Json:

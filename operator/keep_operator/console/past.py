@@ -5,7 +5,8 @@ Each page is two statements: which line of versions is meant, and as many rows o
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -56,6 +57,21 @@ async def of_tenant(here: Room, request: Request) -> Response:
     """Everything that was done to a tenant and all that belongs to it."""
     given = room.parameters(request)
     tenant_id, after, limit = given.must("tenant"), given.text("after"), given.number("limit")
+    await admit_to_tenant(here, tenant_id, partial(here.admit, request))
+    async with here.look() as conn:
+        found = await page(history.entries_of_tenant(conn, tenant_id, after=after, limit=limit))
+    return answers.answer(request, answers.page(found, ledger.told))
+
+
+class Admit(Protocol):
+    """Returns if the user may do that; ``told`` as in `Doorkeeper.admit`."""
+
+    def __call__(self, right: Right, told: str = "") -> Awaitable[None]:
+        """Raises Problem: 403, 503."""
+
+
+async def admit_to_tenant(here: Room, tenant_id: str, admit: Admit) -> None:
+    """Returns if there is a tenant of this id, and the user may read it. Raises Problem: 403, 404, 503."""
     async with here.look() as conn:
         record = await tenants.find(conn, tenant_id)
     owner = None if record is None or record.owner is None else record.owner
@@ -63,16 +79,13 @@ async def of_tenant(here: Room, request: Request) -> Response:
     # Who may not read the Tenant does not learn whether there is one, nor its name where that is another than its id.
     right = Right("get", TENANTS, name=tenant_id)
     named = replace(right, name=owner.name) if owner is not None and ours else right
-    await here.admit(request, named, told=str(right))
+    await admit(named, told=str(right))
     if not ours:
         raise problems.missing(
             "TenantNotFound",
             f'No Tenant of this cluster has the id "{tenant_id}". Of one that is deleted `keep-operator ledger show` has the '
             "ledger.",
         )
-    async with here.look() as conn:
-        found = await page(history.entries_of_tenant(conn, tenant_id, after=after, limit=limit))
-    return answers.answer(request, answers.page(found, ledger.told))
 
 
 async def _of_workflow(

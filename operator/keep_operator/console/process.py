@@ -45,6 +45,7 @@ from keep_operator.settings import Settings
 from keep_operator.store import engine as database
 from keep_operator.store import failures, installation, schema
 from keep_operator.store.engine import Engine
+from keep_operator.store.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +143,8 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
         cluster,
         cluster_id,
         Doorkeeper(cluster, time.monotonic),
-        lambda: datetime.now(UTC),
-        ingest(time.monotonic, per_second=settings.events_per_second, kept_for=settings.alert_retention),
+        _now,
+        ingest(Intake(engine, _now, settings.alert_retention), time.monotonic, per_second=settings.events_per_second),
     )
 
 
@@ -160,8 +161,11 @@ def pages_of(settings: Settings, stop: asyncio.Event) -> Pages:
         keys = [Fernet.generate_key().decode()]
     padded = [each if each.endswith("=") else f"{each}=" for each in keys]
     once = json.loads(settings.signin_once.get_secret_value() or "{}")
-    renderer = Renderer(lambda: datetime.now(UTC))
-    return Pages(Sessions(padded), renderer, Lists(time.monotonic), once, Hub(stop), settings.watch_namespaces)
+    return Pages(Sessions(padded), Renderer(_now), Lists(time.monotonic), once, Hub(stop), settings.watch_namespaces)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _reach(engine: Engine) -> str:

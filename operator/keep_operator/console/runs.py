@@ -5,7 +5,7 @@ Whoever may create a WorkflowRun in the namespace may ask for one here; it is a 
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -39,7 +39,12 @@ LONGEST_TIMEOUT_S: Final = 7 * 86_400
 Admit = Callable[[Right], Awaitable[None]]
 _TAG: Final = re.compile("[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _KEYS: Final = frozenset({"namespace", "workflow", "revision", "retryOf", "inputs", "mode", "timeout", "requestId"})
-_MISSING: Final = frozenset({"WorkflowNotFound", "RevisionNotFound"})
+# What a refusal is answered with; the others are conflicts.
+_STATUS: Final[Mapping[str, HTTPStatus]] = {
+    "WorkflowNotFound": HTTPStatus.NOT_FOUND,
+    "RevisionNotFound": HTTPStatus.NOT_FOUND,
+    "InvalidInputs": HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 
 
 async def of_workflow(here: Room, request: Request) -> Response:
@@ -138,8 +143,7 @@ async def ask(here: Room, request: Request) -> Response:
     except (Conflict, KeepOperatorError) as failure:
         raise problems.unavailable("The control database", failure) from None
     if isinstance(got, Refusal):
-        status = HTTPStatus.NOT_FOUND if got.reason in _MISSING else HTTPStatus.CONFLICT
-        raise Problem(status, got.reason, f"{got.message.rstrip('.')}.")
+        raise Problem(_STATUS.get(got.reason, HTTPStatus.CONFLICT), got.reason, f"{got.message.rstrip('.')}.")
     made = answers.answer(request, run(got.run))
     made.status_code = HTTPStatus.CREATED if got.created else HTTPStatus.OK
     made.headers["Location"] = f"/api/v1/runs/{got.run.id}"
@@ -186,9 +190,6 @@ def _request(body: Any, user: str) -> tuple[Place, Asked]:
     mode = body.get("mode", "Live")
     if mode not in MODES:
         raise _invalid(f"mode must be one of {', '.join(MODES)}")
-    reference, retry_of = _reference(body), _retry_of(body)
-    if reference is not None and retry_of is not None:
-        raise _invalid("a run that is tried again keeps its revision: give revision or retryOf")
     request_id = body.get("requestId", str(uuid4()))
     if not isinstance(request_id, str) or not 1 <= len(request_id) <= LONGEST_REQUEST_ID or "\0" in request_id:
         raise _invalid(f"requestId must be text of 1 to {LONGEST_REQUEST_ID} characters")
@@ -196,10 +197,10 @@ def _request(body: Any, user: str) -> tuple[Place, Asked]:
         trigger="API",
         idempotency_key=f"api/{request_id}",
         requested_by=user,
-        reference=reference,
+        reference=_reference(body),
         mode=mode,
         inputs=inputs,
-        retry_of=retry_of,
+        retry_of=_retry_of(body),
         timeout_s=_timeout_s(body["timeout"]) if "timeout" in body else TIMEOUT_S,
     )
     return Place(namespace, name), wanted

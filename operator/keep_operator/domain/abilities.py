@@ -43,6 +43,7 @@ class Ability:
 
 
 ANY: Final = "..."
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _NONE, _IDEMPOTENT, _EFFECT = SideEffects.NONE, SideEffects.IDEMPOTENT, SideEffects.EFFECT
 
 
@@ -114,6 +115,13 @@ ABILITIES: Final[Mapping[str, Ability]] = MappingProxyType(
                 ANY,
             ),
             depends="Idempotent with `issue_id`",
+        ),
+        "keep": Ability(
+            query=_NONE,
+            notify=_IDEMPOTENT,
+            query_parameters=_words("filters version distinct time_delta timerange filter limit"),
+            notify_parameters=_words("alert if for fingerprint fingerprint_fields override_source_with read_only"),
+            key="the alert's fingerprint",
         ),
         "mattermost": Ability(notify=_EFFECT, notify_parameters=("message", "attachments", "channel", ANY)),
         "mock": Ability(query=_NONE, notify=_NONE, query_parameters=("command_output", ANY), notify_parameters=(ANY,)),
@@ -214,6 +222,10 @@ ABILITIES: Final[Mapping[str, Ability]] = MappingProxyType(
     }
 )
 
+# Parameters by which an action would change workflows, where they are given.
+OF_WORKFLOWS: Final = MappingProxyType(
+    {"keep": ("workflow_to_update_yaml", "workflow_full_sync", "delete_all_other_workflows")}
+)
 # They run whatever they are given, in the process or on the machine that runs the workflow.
 NEVER: Final = frozenset({"bash", "python", "ssh"})
 
@@ -265,7 +277,7 @@ def reads(query: object) -> bool:
     return _READING.match(query, at) is not None
 
 
-def fault(type_name: str, kind: Kind, subtype: str = "") -> str | None:
+def fault(type_name: str, kind: Kind, subtype: str = "", parameters: Mapping[str, Any] = NOTHING) -> str | None:
     """Why a step or an action cannot be carried out, as a sentence without an end; None: it can."""
     ability = ABILITIES.get(type_name)
     if ability is None:
@@ -276,4 +288,6 @@ def fault(type_name: str, kind: Kind, subtype: str = "") -> str | None:
     if (ability.query if kind == "step" else ability.notify) is None:
         verb, other = ("queried", "an action") if kind == "step" else ("notified", "a step")
         return f'"{type_name}" cannot be {verb} by the built-in runtime; use it in {other}'
+    if kind == "action" and (named := [name for name in OF_WORKFLOWS.get(type_name, ()) if parameters.get(name)]):
+        return f'"{type_name}" with {named[0]} is not supported by the built-in runtime: workflows are made by their objects'
     return None

@@ -7,7 +7,7 @@
                              Refusal, and there is none
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,11 +15,13 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from keep_operator.domain import canary
+from keep_operator.domain import canary, inputs
 from keep_operator.domain.events import cel
 from keep_operator.domain.events.cel import EvaluationFailed, Scene
+from keep_operator.domain.events.matching import ADDED
 from keep_operator.domain.execution import MAX_ATTEMPTS, TIMEOUT_S, Mode, Selection, Trigger
 from keep_operator.domain.history import SHORT_HASH, Reference, Refusal
+from keep_operator.domain.inputs import InvalidInputs
 from keep_operator.domain.ownership import Owner
 
 
@@ -45,7 +47,8 @@ _BY_STRATEGY: Final[Mapping[str | None, Concurrency]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody wants to run. ``reference`` None: the active revision; ``retry_of`` brings its own.
+    """What somebody wants to run. ``reference`` None: the active revision; ``retry_of`` brings its own, unless
+    another is named beside it.
 
     ``idempotency_key`` is unique in the workflow: who asks again with it gets the run that there is. ``owner`` is the
     WorkflowRun object that asks. ``unreleased``: a revision may be named that was never active, since it is known that
@@ -65,6 +68,11 @@ class Asked:
     retry_of: UUID | None = None
     timeout_s: int = TIMEOUT_S
     unreleased: bool = False
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether a tick or an event asks: with nobody who could correct inputs, a run that fails tells more than none."""
+        return self.tick is not None or self.fingerprint is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +100,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` is the candidate's.
+    """What one look found of a workflow. ``settings`` are `run` of its spec; ``strategy`` and ``inputs``, those that
+    are declared, are the candidate's, each looked at only where it matters.
 
     ``tried`` is the canary that is under way. ``unfinished``: whether a run of it has not ended, ``unfinished_alike`` one of
-    the same fingerprint. ``try_number`` is that of the run that is to be tried again.
+    the same fingerprint. ``try_number`` is that of the run that is to be tried again, 0 where the workflow has no such run.
     """
 
     workflow_id: UUID
@@ -109,6 +118,7 @@ class Seen:
     unfinished: bool = False
     unfinished_alike: bool = False
     try_number: int = 0
+    inputs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +142,18 @@ class Bound:
 def key_of(asked: Asked, sticky_key: str | None) -> str:
     """What a run is told apart by: equal keys get the same revision while a canary is under way (A-CAN-1, A-CAN-2).
 
-    A key of the spec that cannot be evaluated for this run gives way to what there is without one.
+    Each tick is a key of its own. A key of the spec that cannot be evaluated for this run gives way to what there is without
+    one. Of an event it sees what was posted, and nothing that a trigger adds: which triggers are asked is decided by it.
     """
+    if asked.tick is not None:
+        return f"tick {asked.tick.timestamp():.0f}"
     if sticky_key is not None:
+        posted = {key: value for key, value in (asked.event or {}).items() if key not in ADDED}
         scene = Scene(
             {
                 "inputs": dict(asked.inputs),
-                "event": dict(asked.event or {}),
+                "event": posted,
+                "alert": posted,
                 "trigger": asked.trigger,
                 "fingerprint": asked.fingerprint or "",
             }
@@ -147,8 +162,6 @@ def key_of(asked: Asked, sticky_key: str | None) -> str:
             return f"key {_compiled(sticky_key).brings(scene)}"
         except EvaluationFailed:
             pass
-    if asked.tick is not None:
-        return f"tick {asked.tick.timestamp():.0f}"
     return asked.fingerprint or asked.idempotency_key
 
 
@@ -157,12 +170,11 @@ def _compiled(text: str) -> cel.Expression:
     return cel.compiled(text)
 
 
-def is_tried(asked: Asked, seen: Seen) -> bool:
+def is_tried(asked: Asked, workflow_id: UUID, tried: Tried | None) -> bool:
     """Whether the run is one of those that the canary's candidate gets."""
-    if seen.tried is None or asked.reference is not None or asked.retry_of is not None:
+    if tried is None or asked.reference is not None or asked.retry_of is not None:
         return False
-    key = key_of(asked, seen.tried.sticky_key)
-    return canary.chooses(key, seen.workflow_id, seen.tried.content_hash, seen.tried.weight)
+    return canary.chooses(key_of(asked, tried.sticky_key), workflow_id, tried.content_hash, tried.weight)
 
 
 def bind(asked: Asked, seen: Seen | None) -> Bound | Refusal:
@@ -199,10 +211,10 @@ def _selection(asked: Asked, seen: Seen) -> Selection:
 
 def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
     found = seen.candidate
+    if asked.retry_of is not None and seen.try_number == 0:
+        return Refusal("RevisionNotFound", "The run that is to be tried again is none of this workflow")
     if found is None and asked.reference is not None:
         return Refusal("RevisionNotFound", f"There is no revision for {asked.reference}")
-    if found is None and asked.retry_of is not None:
-        return Refusal("RevisionNotFound", "The run that is to be tried again is none of this workflow")
     if found is None:
         return Refusal("RevisionNotFound", "No revision of the workflow is active")
     version = f"v{found.number} ({found.content_hash[:SHORT_HASH]})"
@@ -215,6 +227,13 @@ def _refusal(asked: Asked, seen: Seen) -> Refusal | None:
     passed = found.was_active or found.approved or _selection(asked, seen) == "Canary"
     if not passed and not asked.unreleased:
         return Refusal("RevisionNotApproved", f"Revision {version} was never active; deploy it first")
+    if not asked.by_itself:
+        try:
+            inputs.filled(seen.inputs, asked.inputs)
+        except InvalidInputs as fault:
+            return Refusal(
+                "InvalidInputs", f"Revision {version} does not take these {fault}. Correct them and ask again"
+            )
     return None
 
 

@@ -77,8 +77,9 @@ class Handled:
 class Situation:
     """What a decision meets: the workflow as it is, the pin in its spec, its gates, and the decision's own past.
 
-    ``scene`` is what else is known at this moment. ``trusted`` are the accounts whose ``onBehalfOf`` counts. ``behind``
-    says what the database is known to have had and does not have now; None where there is no such thing.
+    ``scene`` is what else is known at this moment. ``trusted`` are the accounts that the Tenant believes when they say for
+    whom they decide (`person`). ``behind`` says what the database is known to have had and does not have now; None where there
+    is no such thing.
     """
 
     lineage: Lineage
@@ -300,8 +301,11 @@ def _reject(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict("NoOp", f"The content of {target} is rejected already", to_number=target.number)
     effects: tuple[Effect, ...] = (Reject(target.number, "RejectedByUser"),)
     tried = lineage.candidate
+    rejects_active = active is not None and active.content_hash == target.content_hash
     if tried is not None and tried.content_hash == target.content_hash:
         effects += _over(lineage, "Rejected")
+    elif rejects_active:
+        effects += _over(lineage, "Superseded")  # it begins anew, against what is active then
     if active is None or active.content_hash != target.content_hash:
         return Verdict("Done", f"{target} is rejected", effects, target.number)
     if (pinned := _pinned(met)) is not None:
@@ -372,8 +376,8 @@ def _note(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
 
 
 def person(spec: WorkflowDecisionSpec, trusted: Collection[str]) -> str:
-    """Who decides: the actor, or whom it acts for where the tenant believes it that (A-AP-3)."""
-    return spec.on_behalf_of if spec.on_behalf_of and spec.actor in trusted else spec.actor
+    """Whose decision it is: the actor's, or that of whom he says to act for if he is one of the ``trusted`` (A-AP-3)."""
+    return spec.on_behalf_of if spec.on_behalf_of is not None and spec.actor in trusted else spec.actor
 
 
 def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
@@ -392,7 +396,7 @@ def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdi
         )
     who = person(spec, met.trusted)
     if (objection := gates.objection(rule, target.author, who, spec.actor_groups)) is not None:
-        return Verdict(*objection, to_number=target.number)
+        return Verdict(objection.reason, objection.message, to_number=target.number)
     known = next((each for each in lineage.reviews if (each.number, each.actor) == (target.number, who)), None)
     if known is not None and known.approves:
         return Verdict("NoOp", f'"{who}" has approved {target} already', to_number=target.number)
@@ -407,7 +411,7 @@ def _approve(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdi
 
 
 def _deny(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
-    """Never this content, under whatever number it comes back (A-AP-4)."""
+    """Never this content, under whatever number it comes back (A-AP-4); what is active cannot be denied any more."""
     lineage = met.lineage
     target = _find(spec, lineage)
     if isinstance(target, Verdict):
@@ -416,6 +420,9 @@ def _deny(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict("NoOp", f"The content of {target} is denied already", to_number=target.number)
     if target.approved is not None or target.was_active:
         message = f"{target} has passed approval, which is final: decide Reject, or Rollback if it is active"
+        return Verdict("Refused", message, to_number=target.number)
+    if lineage.active is not None and lineage.active.content_hash == target.content_hash:
+        message = f"The content of {target} is active, as {lineage.active}: decide Reject, or Rollback"
         return Verdict("Refused", message, to_number=target.number)
     effects: tuple[Effect, ...] = (
         Review(target.number, False, person(spec, met.trusted), tuple(spec.actor_groups)),
@@ -463,13 +470,19 @@ def _of_canary(spec: WorkflowDecisionSpec, lineage: Lineage) -> Canary | Verdict
 
 
 def _promote(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
-    """The next step, or with ``full`` the end of all of them."""
+    """The next step, or with ``full`` the end of all of them; no way around a gate that was shut since it began."""
     lineage, steps = met.lineage, met.gates.steps
     if (pinned := _pinned(met)) is not None:
         return pinned
     tried = _of_canary(spec, lineage)
     if isinstance(tried, Verdict):
         return tried
+    candidate = lineage.candidate
+    assert candidate is not None  # the foreign key
+    if (shut := _barred(spec, lineage, candidate)) is not None:
+        return shut
+    if (closed := release.shut(lineage, candidate, met.gates, met.scene)) is not None:
+        return Verdict("Refused", closed.message, to_number=candidate.number)
     further = canary.skip(replace(tried, paused=None, paused_since=None), met.scene.now)
     progress = canary.advance(further, steps, None, None, met.scene.now)
     if spec.full or progress.canary is None:
@@ -515,16 +528,28 @@ def _pause(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     return Verdict("Done", f"v{tried.candidate} keeps {tried.weight} % of the runs", (effect,), tried.candidate)
 
 
-def distrust(spec: WorkflowDecisionSpec) -> Finding | None:
-    """Why a decision is not carried out where nobody can prove that its actor made it; None: it is, as unverified (A-AP-5)."""
+def distrust(spec: WorkflowDecisionSpec, lack: str) -> Finding | None:
+    """Why a decision is not carried out where nobody can prove that its actor made it; None: it is, as unverified (A-AP-5).
+
+    ``lack`` says what the proof lacks (`proof.lack`).
+    """
     if spec.action in UNPROVEN and not spec.force:
         return None
     what = f"{spec.action} by force" if spec.force else spec.action
     return conditions.false(
         "Handled",
         "ActorUnverified",
-        f'This cluster cannot prove that "{spec.actor}" made the decision, and {what} is for the privileged. '
+        f'This cluster cannot prove that "{spec.actor}" made the decision: {lack}. {what} is for the privileged. '
         "KEEP_OPERATOR_DECISIONS_UNVERIFIED=Record would carry it out, and record it as unverified.",
+    )
+
+
+def forbid(spec: WorkflowDecisionSpec, verb: str) -> Finding:
+    """Why nothing is carried out that its actor may not decide, whoever made it."""
+    return conditions.false(
+        "Handled",
+        "Forbidden",
+        f'"{spec.actor}" lacks the verb "{verb}" on {WORKFLOWS.plural}.{GROUP} "{spec.workflow_ref.name}"',
     )
 
 
@@ -534,8 +559,8 @@ class Observed:
 
     ``workflow_uid`` is that of the Workflow's object, ``looked_at`` says whether the Workflow has been looked at since its
     spec last changed. ``forbidden`` says why its author may not decide so (reasons Forbidden, ActorUnverified); None:
-    nothing against it. ``referenced``: its Workflow owns it, by reference. ``done`` names the last action of this very
-    reconcile.
+    nothing against it. ``verified``: the cluster proves that its actor made it. ``referenced``: its Workflow owns it, by
+    reference. ``done`` names the last action of this very reconcile.
     """
 
     object: Object[WorkflowDecisionSpec]
@@ -545,6 +570,7 @@ class Observed:
     looked_at: bool = True
     referenced: bool = True
     done: str | None = None
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,7 +578,7 @@ class Handle:
     """All effects of a decision and the mark that it was handled, as one; not twice for one `requestId`.
 
     ``key`` and ``uid`` are those of its object, ``lineage`` is what it was judged by: if that is not so any more, it must be
-    judged anew.
+    judged anew. ``verified``: it is proven who decided.
     """
 
     key: Key
@@ -561,6 +587,7 @@ class Handle:
     decision: WorkflowDecisionSpec
     verdict: Verdict
     at: datetime
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -603,7 +630,7 @@ def plan(seen: Observed, now: datetime) -> Plan[Action]:
     verdict = judge(obj.spec, met, now)
     if seen.forbidden is not None:
         verdict = Verdict(seen.forbidden.reason, seen.forbidden.message)
-    handle = Handle(obj.key, obj.uid, met.lineage, obj.spec, verdict, now)
+    handle = Handle(obj.key, obj.uid, met.lineage, obj.spec, verdict, now, seen.verified)
     return Plan(actions=(handle,), wakes=(Key(WORKFLOWS.kind, obj.key.namespace, obj.spec.workflow_ref.name),))
 
 

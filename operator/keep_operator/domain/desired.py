@@ -104,7 +104,7 @@ def _unsupported(definition: Workflow | None) -> Flaw | None:
         Fault(f"{step.path}.provider.type", why, Reason.ACTION_NOT_SUPPORTED)
         for step in definition.all_steps
         # A stored action brings its own type.
-        if step.type and (why := abilities.fault(step.type, step.kind, step.subtype)) is not None
+        if step.type and (why := abilities.fault(step.type, step.kind, step.subtype, step.parameters)) is not None
     ]
     return Flaw(str(Reason.ACTION_NOT_SUPPORTED), faults.cut(found)) if found else None
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from keep_operator.domain import conditions
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.history import Author, Check, Lineage, Review, Revision
+from keep_operator.domain.history import Author, Check, Lineage, Refusal, Review, Revision
 from keep_operator.resources.parts import Approval, Approvers, ChecklistItem
 from keep_operator.resources.release import CanaryStep, Release
 
@@ -195,14 +195,14 @@ def judge(rule: Rule, lineage: Lineage, revision: Revision, *, important: bool) 
     return Approved(conditions.unknown("Approved", "AwaitingApproval", message))
 
 
-def objection(rule: Rule, author: Author | None, actor: str, groups: Collection[str]) -> tuple[str, str] | None:
-    """Why the approval of this person does not count, as a reason of ``Handled`` and a sentence; None: it does."""
+def objection(rule: Rule, author: Author | None, actor: str, groups: Collection[str]) -> Refusal | None:
+    """Why the approval of this person does not count, with a reason of ``Handled``; None: it does."""
     if rule.forbid_self and author is not None and author.username == actor:
-        return "SelfApproval", f'"{actor}" is the author; somebody else must approve'
+        return Refusal("SelfApproval", f'"{actor}" is the author; somebody else must approve')
     for each in rule.approvers:
         if actor not in each.users and not set(groups) & set(each.groups):
             named = ", ".join([*each.users, *(f"group {group}" for group in each.groups)])
-            return "Forbidden", f'"{actor}" is none of the approvers, who are: {named}'
+            return Refusal("Forbidden", f'"{actor}" is none of the approvers, who are: {named}')
     return None
 
 

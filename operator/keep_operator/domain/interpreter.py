@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
+from keep_operator.domain import alerting
+from keep_operator.domain.alerting import Maker
 from keep_operator.domain.grammar import steps as grammar
 from keep_operator.domain.language import conditions, context, limits, mustache
 from keep_operator.domain.language.conditions import Judged
@@ -147,6 +149,8 @@ class Walk:
             self._rows.setdefault((row.position, row.iteration), []).append(row)
         self._steps: dict[str, Any] = {}
         self._aliases: dict[str, Any] = {}
+        # What the step before has brought, of which an action of type keep makes alerts.
+        self._brought: Any = None
         self._foreach: dict[str, Any] = {"value": None, "items": None}
         self._event = None if facts.event is None else Record({**_ALERT, **facts.event})
         inline = script.definition.get("providers") or {}
@@ -324,6 +328,8 @@ class Walk:
         if newest and self._script.sees_parameters:
             entry["provider_parameters"] = self._sent(step, iteration)
         self._steps["this"] = entry
+        if step.read.kind == "step":
+            self._brought = entry["results"]
         if isinstance(alias := step.raw.get("alias"), str):
             self._aliases[str(alias)] = entry["results"]
         if iteration == ONCE and self._event is not None and "enrich_alert" in step.parameters:
@@ -433,17 +439,18 @@ class Walk:
         given = {name: value for name, value in step.parameters.items() if name not in _ENRICHING}
         if told is not None:
             given.pop("message", None)
-        if read.kind == "action" and read.type == "keep" and iteration == ONCE:
-            # It makes an alert of each result, and fills its parameters in for each of them.
-            found = {name: value for name, value in step.read.parameters.items() if name in given}
-        else:
-            found = {}
-            for name, value in given.items():
-                key = f"{name}_" if read.kind == "step" and keyword.iskeyword(name) else name
-                try:
-                    found[key] = self._parameter(value, step, filling)
-                except Failed as error:
-                    raise type(error)(f"with.{name}: {error}") from None
+        if read.kind == "action" and read.type == "keep" and (iteration == ONCE or given.get("alert")):
+            # It makes an alert of each result, and fills its parameters in for each of them; in a foreach of its item alone.
+            maker = Maker(self._facts.workflow_id, read.name)
+            results = self._brought if iteration == ONCE else _alone(self._foreach["value"])
+            return alerting.parameters(given, results, maker, filling, told)
+        found = {}
+        for name, value in given.items():
+            key = f"{name}_" if read.kind == "step" and keyword.iskeyword(name) else name
+            try:
+                found[key] = self._parameter(value, step, filling)
+            except Failed as error:
+                raise type(error)(f"with.{name}: {error}") from None
         return found if told is None else {**found, "message": told}
 
     def _parameter(self, value: Any, step: Step, filling: Filling) -> Any:
@@ -486,6 +493,10 @@ class Walk:
 
 
 _ENRICHING: Final[Mapping[str, Literal["alert", "incident"]]] = {"enrich_alert": "alert", "enrich_incident": "incident"}
+
+
+def _alone(item: Any) -> Mapping[str, Any]:
+    return item if isinstance(item, dict) else {}
 
 
 def _filled(value: Any, filling: Filling) -> Any:

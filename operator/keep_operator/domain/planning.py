@@ -72,6 +72,8 @@ SPEC_FAULTS: Final = frozenset(
         "ProviderTypeMismatch",
     }
 )
+# What the operator has taken back by itself is told whatever `Ready` sums up.
+TAKEN_BACK: Final = "AutoRolledBack"
 IMMUTABLE_FAULTS: Final = frozenset({"ImmutableFieldChanged", "TenantChanged"})
 
 
@@ -284,8 +286,13 @@ def announce(old: Mapping[str, Any], new: Mapping[str, Any]) -> Announcement | N
     accepted = after.get("Accepted", {})
     if accepted.get("status") == Truth.FALSE and before.get("Accepted", {}).get("status") != Truth.FALSE:
         return Announcement(True, accepted["reason"], accepted["message"])
+    deployed, was_deployed = after.get("Deployed", {}), before.get("Deployed", {})
+    if deployed.get("reason") == TAKEN_BACK != was_deployed.get("reason"):
+        return Announcement(True, TAKEN_BACK, deployed["message"])
     ready, was_ready = after.get("Ready", {}), before.get("Ready", {})
     if (ready.get("status"), ready.get("reason")) == (was_ready.get("status"), was_ready.get("reason")):
+        return None
+    if ready.get("reason") == TAKEN_BACK:
         return None
     if ready.get("status") == Truth.TRUE:
         return Announcement(False, "Ready", ready["message"]) if was_ready else None

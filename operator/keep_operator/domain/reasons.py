@@ -135,6 +135,8 @@ _CONCLUDED: Final = {
     "WorkerLost": "The worker that ran it died, and what it was at must not be done twice, or was tried too often. See whether the "
     "step has taken effect; then make another run.",
     "RevisionInvalid": "The revision that the run names is not valid. Name another one.",
+    "InvalidInputs": "The inputs of the run are not what its revision declares. Make another run, with those that the message names "
+    "corrected.",
     "RevisionNotApproved": "The revision that the run names was denied, was rejected, or needs an approval. Name another one.",
     "DuplicateIdempotencyKey": "Another run of the workflow has the same idempotency key. Nothing; to run it again take another key.",
     "ConcurrencyForbidden": "Another run of the workflow is under way, and the workflow forbids a second one. Make another run later.",

@@ -222,9 +222,14 @@ def _desired(
 
 
 def _tried(lineage: Lineage, revision: Revision, gates_: Gates, scene: Scene) -> Canary | None:
-    """The canary of a revision, be it one that begins now; None: it takes all runs at once (A-CAN-6)."""
+    """The canary of a revision, be it one that begins now; None: it takes all runs at once (A-CAN-6).
+
+    A content that is active has nothing to prove against itself.
+    """
     active = lineage.active
-    if not gates_.steps or active is None or _goes_back(lineage, revision, gates_.rollback_window):
+    if not gates_.steps or active is None or active.content_hash == revision.content_hash:
+        return None
+    if _goes_back(lineage, revision, gates_.rollback_window):
         return None
     begun = canaries.begin(revision.number, active.number, gates_.steps, gates_.sticky_key, scene.now)
     known = lineage.canary

@@ -124,7 +124,7 @@ class Request:
     """The row and its job, as one; the version is chosen in that transaction, by ``reference`` or as the active one.
 
     ``key`` and ``uid`` are those of the object. Asked again with the same ``idempotency_key`` nothing new is made.
-    ``original`` is the run whose inputs are taken where ``inputs`` are None, ``retry_of`` the same where its version is taken too.
+    ``retry_of`` is the run that is tried again: its inputs are taken where ``inputs`` are None, its version where ``reference`` is.
     ``unreleased``: a version that was never active may be named, since nobody has to approve it.
     """
 
@@ -135,7 +135,6 @@ class Request:
     trigger: Trigger
     mode: Mode
     inputs: Mapping[str, Any] | None
-    original: UUID | None
     timeout: timedelta
     idempotency_key: str
     retry_of: UUID | None = None
@@ -235,10 +234,9 @@ def _plan_request(seen: Observed, spec: WorkflowRunSpec, now: datetime) -> Plan[
         trigger=spec.trigger,
         mode=spec.mode,
         inputs=spec.inputs,
-        original=None if seen.original is None else seen.original.id,
+        retry_of=None if seen.original is None else seen.original.id,
         timeout=spec.timeout or DEFAULT_TIMEOUT,
         idempotency_key=idempotency_key(obj),
-        retry_of=None if seen.original is None or spec.revision is not None else seen.original.id,
         unreleased=about.gates.approval.required == "Never" or (wanted is not None and wanted.number == chosen.number),
     )
     return Plan(actions=(request,))

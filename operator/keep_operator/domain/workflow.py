@@ -32,7 +32,7 @@ from keep_operator.domain import (
     rollback_to,
     tenancy,
 )
-from keep_operator.domain.canary import Measured, Question, Stats
+from keep_operator.domain.canary import LOOK_AGAIN, Measured, Question, Stats
 from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.decision import Handle, Handled, Situation
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
@@ -71,6 +71,8 @@ DELETION_RECHECK: Final = timedelta(seconds=5)
 DEFAULT_GRACE: Final = timedelta(seconds=60)
 # How many runs are under way is told this often, and at once where that begins or ends to be none.
 RUNS_EVERY: Final = timedelta(minutes=1)
+# How long runs are told of while the checklist waits for them; then the next look says so again.
+WATCHED: Final = timedelta(days=1)
 # As much of a sentence as a hold keeps.
 _WHY: Final = 1024
 # More than that many are archived by the next looks, a second apart (A-RET-4).
@@ -432,6 +434,8 @@ def _plan_revisions(
     fields |= {} if asked is None else {"lastHandledAction": asked.value}
     told = _report(seen, *found, synced, fields=fields, aside=_aside(spec, choice), now=now)
     wake_in = _sooner(_sooner(told.wake_in, recount_in), _again_in(kept, now))
+    if waits_for_runs(own, asked_of, choice):
+        wake_in = _sooner(wake_in, LOOK_AGAIN)
     return replace(told, wake_in=_sooner(wake_in, choice.wake_in))
 
 
@@ -459,6 +463,8 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         back = own.get(taken.number)
         assert back is not None
         made.append(effects.Reject(taken.number, release.ANALYSIS_FAILED))
+        if choice.ends_hold:
+            made.append(effects.EndHold(own))
         if back.content_hash == (own.latest.content_hash if own.latest else None):
             made.append(
                 effects.SetHold(Hold(back.content_hash, taken.target, FIELD_MANAGER, why[:_WHY], now, automatic=True))
@@ -467,21 +473,65 @@ def _release(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> li
         why = own.hold.reason
     if choice.number is not None and choice.number != own.active_number:
         made.append(effects.Activate(own, choice.number, choice.cause, FIELD_MANAGER, why))
-        if asked_of.guard is not None and choice.cause.releases:
-            made.append(effects.Watch(now + asked_of.guard.window))
-    if choice.ends_hold:
+    if choice.ends_hold and taken is None:
         made.append(effects.EndHold(own))
     if own.canary is not None and choice.canary is None:
         made.append(effects.EndCanary(own, _outcome(own, choice)))
     elif choice.canary is not None and choice.canary != own.canary:
         made.append(effects.SetCanary(own, choice.canary))
+    if (until := _to_watch(own, asked_of, choice, now)) is not None:
+        made.append(effects.Watch(until))
     return [*effects.of(own, made, FIELD_MANAGER, why)]
+
+
+def _to_watch(own: Lineage, asked_of: Gates, choice: Choice, now: datetime) -> datetime | None:
+    """Until when runs shall tell of their end from now on, whoever has made active what is watched; None: as it is."""
+    guard, last, known = asked_of.guard, own.deployed, own.watched_until
+    if choice.number is not None and choice.number != own.active_number:
+        # The deployment is later than the look, by less than that.
+        return now + guard.window + LOOK_AGAIN if guard is not None and choice.cause.releases else None
+    if guard is not None and last is not None and last.cause.releases and now < last.at + guard.window:
+        until = last.at + guard.window
+        if known is None or known < until:
+            return until
+    if waits_for_runs(own, asked_of, choice) and (known is None or known < now + WATCHED / 2):
+        return now + WATCHED
+    return None
+
+
+def waits_for_runs(own: Lineage, asked_of: Gates, choice: Choice) -> bool:
+    """Whether the next run that ends may tick what is left of the checklist."""
+    if choice.deployed.reason != "ChecklistIncomplete" or own.latest is None:
+        return False
+    return any(each.auto is not None for each in gates.open_items(asked_of, own, own.latest))
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What the operator takes back by itself, and how it noticed. ``shown``: the status will tell of it."""
+
+    lineage: Lineage
+    number: int
+    cause: Cause
+    why: str
+    shown: bool
+
+
+def rolled_back(actions: Collection[Any]) -> RolledBack | None:
+    """The rollback that is among these actions, if one is."""
+    took = [each for each in actions if isinstance(each, Take)]
+    shown = any(isinstance(each.effect, effects.SetHold) and each.effect.hold.automatic for each in took)
+    for lineage, effect, why in ((each.lineage, each.effect, each.reason) for each in took):
+        if isinstance(effect, effects.Reject) and effect.reason == release.ANALYSIS_FAILED:
+            cause = Cause.AUTO_ROLLBACK if effect.number == lineage.active_number else Cause.CANARY
+            return RolledBack(lineage, effect.number, cause, why, shown)
+    return None
 
 
 def _outcome(own: Lineage, choice: Choice) -> str:
     """What became of a canary, as one word."""
     assert own.canary is not None
-    if choice.taken_back is not None:
+    if choice.taken_back is not None and choice.taken_back.number == own.canary.candidate:
         return "Failed"
     return "Promoted" if choice.number == own.canary.candidate else "Superseded"
 
@@ -585,6 +635,12 @@ def declaring(row: Lineage, declared: Declared) -> Lineage:
         suspended=declared.suspended,
         settings=declared.settings,
     )
+
+
+def settled(row: Lineage, spec: WorkflowSpec, wanted: Wanted | None) -> Lineage:
+    """The row as it is once it says what the spec says, for those who know the spec and not the row."""
+    written = declaring(row, _declared(spec, row.external_name, wanted, row))
+    return replace(written, checksum=history.checksum(written))
 
 
 def _said(own: Lineage) -> Declared:

@@ -2,7 +2,7 @@
 
 ::
 
-    main ──► past, difference, decisions, pin, records, files, doctor      one module for a family of commands
+    main ──► past, difference, plan, release, decisions, pin, records, files, doctor      one module for a family of commands
                  │            what they share: view, options, output, actor
                  ├──► kubectl     objects: the user's own kubectl, a process for each question
                  └──► read_api    what objects cannot tell: `keep-operator console`

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from keep_operator.plugin import options, verdict
+from keep_operator.plugin import ends, options, verdict
+from keep_operator.plugin.kubectl import Json
 from keep_operator.plugin.verdict import Asked
+from keep_operator.plugin.view import View
 
 
 def decision(command: Callable[..., None]) -> Callable[..., None]:
@@ -91,7 +93,7 @@ def rollback(workflow: str, to: str | None, reason: str | None, force: bool, ask
 @_reason(needed=False)
 @decision
 def resume(workflow: str, reason: str | None, asked: Asked) -> None:
-    """End a rollback: what the spec asks for becomes active."""
+    """End a rollback: what the spec asks for becomes active. Of a canary that is paused: let it go on where it was."""
     _decide(workflow, "Resume", asked, reason=reason)
 
 
@@ -129,6 +131,97 @@ def reject(workflow: str, version: str, reason: str | None, asked: Asked) -> Non
 def retry(workflow: str, version: str | None, reason: str | None, asked: Asked) -> None:
     """Let a rejected version be chosen again, by default the newest."""
     _decide(workflow, "Retry", asked, version=version, reason=reason)
+
+
+@click.command("approve")
+@click.argument("workflow", shell_complete=options.workflows)
+@click.argument("version", default="desired", shell_complete=options.versions)
+@_reason(needed=False)
+@decision
+def approve(workflow: str, version: str, reason: str | None, asked: Asked) -> None:
+    """Approve the version of WORKFLOW that waits for it.
+
+    What is approved is its content: it is named by its whole hash, so that nothing which comes after it is approved by this.
+    A VERSION that the spec does not ask for any more is refused. What it changes: `kubectl keep diff WORKFLOW`.
+    """
+    _review(workflow, "Approve", version, asked, reason)
+
+
+@click.command("deny")
+@click.argument("workflow", shell_complete=options.workflows)
+@click.argument("version", default="desired", shell_complete=options.versions)
+@_reason(needed=True)
+@decision
+def deny(workflow: str, version: str, reason: str | None, asked: Asked) -> None:
+    """Deny the version of WORKFLOW that waits for approval: its content never runs.
+
+    Under whatever number it comes back, and for ever; the way on is another definition. A VERSION that the spec does not ask
+    for any more is refused.
+    """
+    _review(workflow, "Deny", version, asked, _why(reason))
+
+
+@click.command("check")
+@click.argument("workflow", shell_complete=options.workflows)
+@click.argument("item", shell_complete=options.items)
+@click.option(
+    "--of",
+    "version",
+    metavar="VERSION",
+    default="desired",
+    show_default=True,
+    shell_complete=options.versions,
+    help="For which version.",
+)
+@_reason(needed=False)
+@decision
+def check(workflow: str, item: str, version: str, reason: str | None, asked: Asked) -> None:
+    """Tick ITEM on the release checklist of WORKFLOW.
+
+    ITEM is its short name; `kubectl keep release WORKFLOW` lists them. Items with an expression tick themselves.
+    """
+    kubectl = options.kubectl()
+    seen, who = verdict.look(kubectl, workflow, asked)
+    about = _asked_for(seen, version)
+    verdict.decide(kubectl, seen, who, "CheckItem", asked, revision=about, item=item, reason=reason)
+
+
+@click.command("promote")
+@click.argument("workflow", shell_complete=options.workflows)
+@click.option("--full", is_flag=True, help="Skip all steps that are left: the version takes all runs.")
+@_reason(needed=False)
+@decision
+def promote(workflow: str, full: bool, reason: str | None, asked: Asked) -> None:
+    """Let the canary of WORKFLOW go on with its next step.
+
+    Whatever the present step waits for: a person, a time, or an analysis. If another version is tried by then, nothing happens.
+    """
+    _decide_on_canary(workflow, "Promote", asked, reason=reason, full=full or None)
+
+
+@click.command("abort")
+@click.argument("workflow", shell_complete=options.workflows)
+@_reason(needed=False)
+@decision
+def abort(workflow: str, reason: str | None, asked: Asked) -> None:
+    """Take the canary of WORKFLOW back: the stable version has all runs again.
+
+    What was tried is held back until the definition changes, or `kubectl keep retry`.
+    """
+    _decide_on_canary(workflow, "Abort", asked, reason=reason)
+
+
+@click.command("pause")
+@click.argument("workflow", shell_complete=options.workflows)
+@_reason(needed=False)
+@decision
+def pause(workflow: str, reason: str | None, asked: Asked) -> None:
+    """Let the canary of WORKFLOW keep its share of the runs.
+
+    No step passes until `kubectl keep resume`, `promote` or `abort`. Too many failures still take it back, if
+    release.autoRollback watches.
+    """
+    _decide_on_canary(workflow, "Pause", asked, reason=reason)
 
 
 @click.command("tag")
@@ -172,3 +265,37 @@ def _decide(workflow: str, action: str, asked: Asked, *, version: str | None = N
     seen, who = verdict.look(kubectl, workflow, asked)
     target = None if version is None else verdict.revision(seen, version)
     verdict.decide(kubectl, seen, who, action, asked, revision=target, **about)
+
+
+def _review(workflow: str, action: str, version: str, asked: Asked, reason: str | None) -> None:
+    """A decision about a content that was read: it is bound to the whole hash."""
+    kubectl = options.kubectl()
+    seen, who = verdict.look(kubectl, workflow, asked)
+    about = _asked_for(seen, version)
+    verdict.decide(kubectl, seen, who, action, asked, revision=about, reason=reason)
+
+
+def _asked_for(seen: View, version: str) -> Json:
+    """The version that is meant, by its hash. Raises No where the spec asks for another one by now."""
+    desired = seen.status.get("desiredRevision") or {}
+    found = seen.find(version)
+    if found is not None and desired.get("contentHash") not in (None, found.content_hash):
+        now = f"v{desired['number']} ({desired['contentHash'][:8]})"
+        raise ends.No(
+            f"the spec of {seen.name} does not ask for {found} any more, but for {now}: nothing was decided. What differs: "
+            f"kubectl keep diff {seen.name} v{found.number} v{desired['number']}"
+        )
+    if found is not None:
+        return {"contentHash": found.content_hash}
+    if version == "desired":  # whose object is about to be made
+        return {"contentHash": desired["contentHash"]}
+    return verdict.revision(seen, version)
+
+
+def _decide_on_canary(workflow: str, action: str, asked: Asked, **about: Any) -> None:
+    """The canary that the user sees, and no other: it may have ended by then, and another one begun."""
+    kubectl = options.kubectl()
+    seen, who = verdict.look(kubectl, workflow, asked)
+    tried = (seen.status.get("canary") or {}).get("revision")
+    revision = None if tried is None else {"number": tried}
+    verdict.decide(kubectl, seen, who, action, asked, revision=revision, **about)

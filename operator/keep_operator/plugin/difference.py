@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -171,12 +172,8 @@ def _tell(first: Side, second: Side, told: Json, part: str) -> None:
         click.echo(f"{first.name} and {second.name} are identical in what they do.")
         return
     if part in ("all", "changes"):
-        for group in ("Steps", "Triggers", "Settings"):
-            changes = [each for each in told["changes"] if each["group"] == group]
-            if changes:
-                click.secho(group, bold=True)
-            for each in changes:
-                _tell_change(each)
+        for line in changes(told):
+            click.echo(line)
         if part == "all":
             click.echo()
     if part in ("all", "text"):
@@ -188,14 +185,24 @@ def _tell(first: Side, second: Side, told: Json, part: str) -> None:
                 click.secho(line, fg=_SIGNS.get(line[0]))
 
 
-def _tell_change(change: Json) -> None:
+def changes(told: Json) -> Iterator[str]:
+    """What has changed by meaning, in lines for a terminal."""
+    for group in ("Steps", "Triggers", "Settings"):
+        found = [each for each in told["changes"] if each["group"] == group]
+        if found:
+            yield click.style(group, bold=True)
+        for each in found:
+            yield from _change(each)
+
+
+def _change(change: Json) -> Iterator[str]:
     moved = " and moved" if change["moved"] and change["kind"] == "changed" else ""
-    click.echo(f"  {output.coloured(change['kind'])}{moved}  {change['name']}")
+    yield f"  {output.coloured(change['kind'])}{moved}  {change['name']}"
     if change["kind"] in ("added", "removed"):
         return
     for value in change["values"]:
         sides = " -> ".join(_shown(value[side]) if side in value else "none" for side in ("before", "after"))
-        click.echo(f"    {value['path'] or change['name']}: {sides}")
+        yield f"    {value['path'] or change['name']}: {sides}"
 
 
 def _shown(value: Any) -> str:

@@ -6,13 +6,16 @@ import click
 
 # What the documentation says of each, in this order; click itself ends with 2.
 CODES: Final = {
-    0: "Done; of `diff`: nothing differs.",
-    1: "The answer is no: a decision was not carried out, a run did not succeed, definitions differ, files have faults, a check failed.",
+    0: "Done; of `diff`: nothing differs; of `plan --exit-code`: nothing would change; of `release --watch`: it is over, and well.",
+    1: "The answer is no: a decision was not carried out, a run did not succeed, definitions differ, files have faults, a check "
+    "failed, a release was taken back, denied or aborted.",
     2: "The command line, or a file that it names, cannot be used.",
     3: "The cluster, or the read API, could not be reached or asked.",
     4: "There is no such workflow or version.",
-    5: "The decision was made, or the run asked for, and nothing has become of it within the time-out.",
+    5: "The decision was made, or the run asked for, or a release watched, and it has not come to an end within the time-out.",
     6: "The API server refused: a right is missing, or an admission rule says no.",
+    10: "Of `plan --exit-code`: something would change, and no gate holds it.",
+    11: "Of `plan --exit-code`: something would change, and a gate holds it.",
     130: "Interrupted.",
 }
 

@@ -31,16 +31,16 @@ def import_(paths: tuple[str, ...], recursive: bool, tenant: str | None, skip_fa
     """
     from keep_operator.domain import keep_files  # noqa: PLC0415 - the grammar takes a moment to load
 
-    texts = _texts(paths, recursive=recursive)
+    found = texts(paths, recursive=recursive)
     given = {"namespace": options.namespace(), "tenant": tenant}
-    read = keep_files.read(texts, **given)
+    read = keep_files.read(found, **given)
     _complain(read.faults, read.warnings)
     faulty = {finding.source for finding in read.faults}
     if faulty and skip_faulty:
-        read = keep_files.read({file: text for file, text in texts.items() if file not in faulty}, **given)
+        read = keep_files.read({file: text for file, text in found.items() if file not in faulty}, **given)
     elif faulty:
         raise ends.No(
-            f"{output.count(len(faulty), 'file')} of {len(texts)} would be refused: correct them, or leave them out "
+            f"{output.count(len(faulty), 'file')} of {len(found)} would be refused: correct them, or leave them out "
             "with --skip-faulty"
         )
     match form:
@@ -57,7 +57,7 @@ def import_(paths: tuple[str, ...], recursive: bool, tenant: str | None, skip_fa
             f"{output.count(secrets, 'Secret')} of it with credentials in clear text: keep them out of Git.", err=True
         )
     if faulty:
-        raise ends.No(f"{output.count(len(faulty), 'file')} of {len(texts)} left out")
+        raise ends.No(f"{output.count(len(faulty), 'file')} of {len(found)} left out")
 
 
 @click.command("export")
@@ -110,7 +110,7 @@ def export(names: tuple[str, ...], manifests: tuple[str, ...], folder: str | Non
         raise ends.No(f"{output.count(len(written.faults), 'object')} could not be exported")
 
 
-def _texts(paths: Iterable[str], *, recursive: bool) -> dict[str, str]:
+def texts(paths: Iterable[str], *, recursive: bool) -> dict[str, str]:
     """The texts of all files that are meant, by what they are called in messages."""
     found: dict[str, str] = {}
     for given in paths:

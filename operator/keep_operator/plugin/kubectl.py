@@ -121,6 +121,16 @@ class Kubectl:
         """Make an object. Raises Exists, Refused."""
         return _read(self.text("create", "--filename=-", "--output=json", given=json.dumps(manifest)))
 
+    def would(self, verb: str, manifest: Mapping[str, Any]) -> Json:
+        """What would be stored if the object were sent so: defaults, validation and admission are the server's. Raises Refused."""
+        arguments = (verb, "--dry-run=server", "--filename=-", "--output=json")
+        return _read(self.text(*arguments, given=json.dumps(manifest)))
+
+    def within(self, namespace: str | None) -> "Kubectl":
+        """The same in another namespace; None: in none, as for kinds that have none, and for all of them."""
+        flags = tuple(each for each in self.flags if not each.startswith("--namespace="))
+        return Kubectl(flags if namespace is None else (*flags, f"--namespace={namespace}"))
+
     def merge(self, resource: Resource, name: str, patch: Mapping[str, Any]) -> Json:
         """Merge a patch into an object."""
         target = f"{resource.plural}.{resource.group}"

@@ -7,7 +7,21 @@ from typing import ClassVar
 import click
 
 from keep_operator import __version__
-from keep_operator.plugin import decisions, difference, doctor, ends, files, options, past, pin, records, runs, shell
+from keep_operator.plugin import (
+    decisions,
+    difference,
+    doctor,
+    ends,
+    files,
+    options,
+    past,
+    pin,
+    plan,
+    records,
+    release,
+    runs,
+    shell,
+)
 
 
 class Commands(click.Group):
@@ -17,8 +31,16 @@ class Commands(click.Group):
         past.history,
         difference.diff,
         past.show,
+        plan.plan,
+        release.release,
         decisions.rollback,
         decisions.resume,
+        decisions.approve,
+        decisions.deny,
+        decisions.check,
+        decisions.promote,
+        decisions.pause,
+        decisions.abort,
         pin.pin,
         decisions.deploy,
         decisions.reject,

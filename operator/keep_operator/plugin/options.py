@@ -140,3 +140,19 @@ def versions(context: click.Context, parameter: click.Parameter, incomplete: str
     told += [(tag, f"v{each.number}") for each in seen.versions for tag in each.tags]
     told += [(f"v{each.number}", f"{each.short_hash} {seen.state(each)}".strip()) for each in seen.versions]
     return [CompletionItem(word, help=about) for word, about in told if word.startswith(incomplete)]
+
+
+def items(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The items of the release checklist that are known of the workflow on the line, for the shell."""
+    del parameter
+    workflow = context.params.get("workflow") or next(iter(context.args), None)
+    with context:
+        try:
+            seen = view.read(kubectl(), workflow) if workflow else None
+        except ends.Failure:
+            seen = None
+    if seen is None:
+        return []
+    own = (seen.workflow["spec"].get("release") or {}).get("checklist") or ()
+    told = {each["id"]: each["title"] for each in own if "auto" not in each}
+    return [CompletionItem(name, help=title) for name, title in told.items() if name.startswith(incomplete)]

@@ -16,7 +16,21 @@ _CELL: Final = 24
 # Colours of states, of outcomes and of checks; what is not here has none.
 _COLOURS: Final = {
     **dict.fromkeys(("active", "True", "Done", "Succeeded", "ok", "added"), "green"),
-    **dict.fromkeys(("desired", "NoOp", "Superseded", "Running", "Unknown", "warn", "changed", "moved"), "yellow"),
+    **dict.fromkeys(
+        (
+            "desired",
+            "canary",
+            "awaits approval",
+            "NoOp",
+            "Superseded",
+            "Running",
+            "Unknown",
+            "warn",
+            "changed",
+            "moved",
+        ),
+        "yellow",
+    ),
     **dict.fromkeys(
         ("held back", "rejected", "denied", "invalid", "False", "Failed", "TimedOut", "Lost", "FAIL", "removed"), "red"
     ),

@@ -81,10 +81,8 @@ def _archived(kubectl: Kubectl, seen: View, reach: Reach) -> list[Json]:
 
 def _tell(seen: View, archived: list[Json]) -> None:
     click.echo(f"{click.style(seen.name, bold=True)} in {seen.namespace}: {standing(seen)}")
-    if seen.hold is not None:
-        hold = seen.hold
-        since, by = output.moment(hold.get("since")), output.who(hold.get("actor"))
-        output.prose(f"Rolled back {since} UTC by {by}: {hold.get('reason')}", first="  ", indent=4)
+    for line in held(seen):
+        output.prose(line, first="  ", indent=4)
     if seen.pin is not None:
         (how, what), *_ = seen.pin.items()
         output.prose(f"Pinned by spec.release.pin to {how} {what}", first="  ", indent=4)
@@ -93,6 +91,8 @@ def _tell(seen: View, archived: list[Json]) -> None:
     ready = seen.condition("Ready")
     if ready and ready.get("status") != "True":
         output.prose(f"Ready is {ready['status']}, {ready['reason']}: {ready.get('message', '')}", first="  ", indent=4)
+    for line in _awaited(seen, {ready.get("reason", "")}):
+        output.prose(line, first="  ", indent=4)
     if not seen.versions and not archived:
         click.echo("  It has no versions yet.")
         return
@@ -127,6 +127,42 @@ def _tell(seen: View, archived: list[Json]) -> None:
         )
 
 
+def held(seen: View) -> list[str]:
+    """What holds the desired version back, or gives it a part of the runs only: a rollback, a canary."""
+    told = []
+    if seen.hold is not None:
+        hold = seen.hold
+        since, by = output.moment(hold.get("since")), output.who(hold.get("actor"))
+        how = "Taken back" if hold.get("automatic") else "Rolled back"
+        if seen.condition("Deployed").get("reason") == "Aborted":
+            how = "Canary aborted"
+        why = f": {hold['reason']}" if hold.get("reason") else ""
+        told.append(f"{how} {since} UTC by {by}{why}")
+    if seen.canary is not None:
+        tried = seen.canary
+        steps = ((seen.release.get("strategy") or {}).get("canary") or {}).get("steps") or ()
+        of = f" of {len(steps)}" if steps else ""
+        waits = ", waits for a person" if tried.get("paused") else ""
+        since = output.moment(tried.get("stepStartedAt"))
+        told.append(
+            f"Canary: v{tried['revision']} has {tried['weight']} % of the runs, at step {tried.get('stepIndex', 0) + 1}{of} "
+            f"since {since} UTC{waits}"
+        )
+    return told
+
+
+def _awaited(seen: View, known: set[str]) -> list[str]:
+    """Which gates are shut, where ``Ready`` does not say it."""
+    told = []
+    for kind in ("Approved", "Deployed"):
+        found = seen.condition(kind)
+        reason = found.get("reason", "")
+        if found and found.get("status") != "True" and reason not in known and not (kind == "Deployed" and held(seen)):
+            known.add(reason)
+            told.append(f"{kind} is {found['status']}, {reason}: {found.get('message', '')}")
+    return told
+
+
 def standing(seen: View) -> str:
     """What runs and what is asked for, in half a sentence."""
     active, desired = seen.active_number, seen.desired_number
@@ -135,6 +171,8 @@ def standing(seen: View) -> str:
     runs = "no version is active" if active is None else f"v{active} is active"
     if desired is None or desired == active:
         return runs
+    if (seen.canary or {}).get("revision") == desired:
+        return f"{runs}, v{desired} is tried"
     return f"{runs}, v{desired} is {'held back' if seen.hold is not None else 'desired'}"
 
 
@@ -172,6 +210,7 @@ def _told(seen: View, archived: list[Json]) -> Json:
         "activeRevision": seen.active_number,
         "desiredRevision": seen.desired_number,
         "hold": seen.hold,
+        "canary": seen.canary,
         "pin": seen.pin,
         "revisions": [
             {
@@ -184,6 +223,8 @@ def _told(seen: View, archived: list[Json]) -> Json:
                 "changeNote": each.spec.get("changeNote"),
                 "diffSummary": each.status.get("diffSummary"),
                 "tags": list(each.tags),
+                "approvals": list(each.status.get("approvals") or ()),
+                "checklist": list(each.status.get("checklist") or ()),
                 "archived": False,
             }
             for each in seen.versions

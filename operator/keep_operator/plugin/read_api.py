@@ -88,6 +88,17 @@ def version(kubectl: Kubectl, seen: View, reach: Reach, reference: str) -> Versi
             f'{seen.name} has no version "{reference}" with an object: {seen.told_numbers()}. Of archived ones only the '
             f"read API knows: {failure.message}"
         ) from None
+    return _as_version(told)
+
+
+def archived(api: ReadApi, seen: View) -> tuple[Version, ...]:
+    """The versions that have no object, without what they do."""
+    known = {each.number for each in seen.versions}
+    every = api.items("revisions", namespace=seen.namespace, workflow=seen.name)
+    return tuple(_as_version(each) for each in every if each["number"] not in known)
+
+
+def _as_version(told: Json) -> Version:
     conditions = [
         {"type": kind, "status": "True", "reason": told[field]}
         for kind, field in (("Rejected", "rejected"), ("Denied", "denied"))

@@ -20,7 +20,8 @@ Which version of a workflow runs, what changed, and how to take it back.
 kubectl keep history high-cpu                      # what runs, since when, by whom, and what else there is
 kubectl keep diff high-cpu previous                # what the active version changed
 kubectl keep rollback high-cpu -m "incident 4711"  # back to the version before, and Git does not undo it
-kubectl keep diff high-cpu -f draft.yaml           # what a draft would change, before it is merged
+kubectl keep plan -f flows/                        # what merging a folder would do, and what would hold it
+kubectl keep release high-cpu --watch              # how far a new version has come, and what to do next
 kubectl keep resume high-cpu                       # let the definition in the spec take over again
 ```
 
@@ -83,7 +84,8 @@ All of them take `-n`, `--context`, `--kubeconfig`, `--as`, `--as-group` and `--
 _DECISIONS: Final = """
 ### What all decisions take
 
-`rollback`, `resume`, `deploy`, `reject`, `retry`, `tag`, `untag` and `note` make a decision each, and take:
+`rollback`, `resume`, `approve`, `deny`, `check`, `promote`, `pause`, `abort`, `deploy`, `reject`, `retry`, `tag`, `untag` and
+`note` make a decision each, and take:
 
 """
 # Said once: of all commands, and of all decisions.

@@ -20,7 +20,7 @@ from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOW_DECISIONS
 
 _NAME_LIMIT: Final = 200
 # What a repeated request must agree in with the first one. What was active has changed since, if it was carried out.
-_SAME: Final = ("workflowRef", "action", "revision", "reason", "tag", "force", "onBehalfOf")
+_SAME: Final = ("workflowRef", "action", "revision", "reason", "tag", "item", "full", "force", "onBehalfOf")
 
 
 _MOVING: Final = ("Rollback", "Resume", "Deploy")

@@ -115,14 +115,25 @@ class View:
         return self.status.get("hold")
 
     @property
+    def canary(self) -> Json | None:
+        """The canary that is under way."""
+        return self.status.get("canary")
+
+    @property
+    def release(self) -> Json:
+        """What its spec says of how new versions take over."""
+        release: Json = (self.workflow.get("spec") or {}).get("release") or {}
+        return release
+
+    @property
     def pin(self) -> Json | None:
         """The version that the spec insists on."""
-        return ((self.workflow.get("spec") or {}).get("release") or {}).get("pin")
+        return self.release.get("pin")
 
     @property
     def approving_groups(self) -> frozenset[str]:
         """The groups whose approval its spec asks for; the Tenant may ask for others."""
-        approval = ((self.workflow.get("spec") or {}).get("release") or {}).get("approval") or {}
+        approval = self.release.get("approval") or {}
         return frozenset((approval.get("approvers") or {}).get("groups") or ())
 
     @property
@@ -148,12 +159,15 @@ class View:
                 return word
         if version.condition("Valid").get("status") == "False":
             return "invalid"
+        if version.number == (self.canary or {}).get("revision"):
+            return "canary"
         if version.archived:
             return "archived"
         if self.hold is not None and version.content_hash == self.hold.get("rejectedHash"):
             return "held back"
         if version.number == self.desired_number:
-            return "desired"
+            waits = version.condition("Ready").get("reason") == "AwaitingApproval"
+            return "awaits approval" if waits else "desired"
         was = {"Reserve": "was active", "Superseded": "overtaken", "NeverActive": "never active"}
         return was.get(version.condition("Active").get("reason", ""), "")
 

@@ -21,6 +21,7 @@ from keep_operator.domain.planning import HANDLED, Plan
 from keep_operator.domain.tenancy import OwnerReferences
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.effects import take
+from keep_operator.reconcile.proof import Witness
 from keep_operator.reconcile.world import World
 from keep_operator.resources import decision as reader
 from keep_operator.resources import objects
@@ -42,10 +43,7 @@ class Looks(Protocol):
 
 
 class Decisions:
-    """What the shell needs of WorkflowDecisions. ``unverified`` is the setting `decisions_unverified`.
-
-    Nothing in this version proves who made a decision: an admission policy will.
-    """
+    """What the shell needs of WorkflowDecisions. ``unverified`` is the setting `decisions_unverified`."""
 
     resource: Final = WORKFLOW_DECISIONS
     reader: Final = reader
@@ -60,6 +58,7 @@ class Decisions:
         cluster: Cluster,
         database: Database,
         workflows: Looks,
+        witness: Witness,
         unverified: Literal["Refuse", "Record"],
         owner_references: OwnerReferences = "ExceptArgoCD",
     ) -> None:
@@ -67,27 +66,39 @@ class Decisions:
         self._cluster = cluster
         self._database = database
         self._workflows = workflows
+        self._witness = witness
         self._trusts = unverified == "Record"
         self._owner_references = owner_references
 
     async def observe(self, obj: Object[WorkflowDecisionSpec]) -> Observed:
-        """The Workflow as the API server has it at this moment, its rows, and what the database knows of the decision."""
-        referenced = rules.referenced(obj, self._owner_references)
+        """The Workflow as the API server has it at this moment, its rows, and what the database knows of the decision.
+
+        Who made the decision is asked for as long as it is not handled.
+        """
+        seen = Observed(obj, None, referenced=rules.referenced(obj, self._owner_references))
         if obj.deleting or decision.is_handled(obj) or isinstance(obj.spec, Invalid):
-            return Observed(obj, None, referenced=referenced)
-        forbidden = None if self._trusts else decision.distrust(obj.spec)
-        about = await self._read(Key(WORKFLOWS.kind, obj.key.namespace, obj.spec.workflow_ref.name))
-        if about is None or about.deleting:
-            return Observed(obj, None, forbidden, referenced=referenced)
-        seen = Observed(
-            obj, None, forbidden, workflow_uid=about.uid, looked_at=_is_looked_at(about), referenced=referenced
-        )
-        looked = await self._workflows.observe(about)
-        if looked.own is None:
             return seen
-        async with self._database.look() as conn:
-            handled = await decisions.find(conn, looked.own, obj.spec.request_id)
-        return replace(seen, met=workflow.situation(looked, handled))
+        about = await self._read(Key(WORKFLOWS.kind, obj.key.namespace, obj.spec.workflow_ref.name))
+        if about is not None and not about.deleting:
+            seen = replace(seen, workflow_uid=about.uid, looked_at=_is_looked_at(about))
+            looked = await self._workflows.observe(about)
+            if looked.own is not None:
+                async with self._database.look() as conn:
+                    handled = await decisions.find(conn, looked.own, obj.spec.request_id)
+                seen = replace(seen, met=workflow.situation(looked, handled))
+                if handled is not None:
+                    return seen
+        return await self._vouched(seen, obj.spec)
+
+    async def _vouched(self, seen: Observed, spec: WorkflowDecisionSpec) -> Observed:
+        """With what the cluster proves of who decides, and what follows where it proves nothing (A-AP-5)."""
+        lack = await self._witness.lack(seen.object)
+        if lack is None:
+            return replace(seen, verified=True)
+        if not self._trusts:
+            return replace(seen, forbidden=decision.distrust(spec, lack))
+        verb = await self._witness.missing_verb(seen.object)
+        return seen if verb is None else replace(seen, forbidden=decision.forbid(spec, verb))
 
     def plan(self, observed: Observed, now: datetime) -> Plan[Action]:
         """See `domain.decision.plan`."""
@@ -150,7 +161,7 @@ async def carry_out(conn: Connection, handle: Handle) -> None:
         actor=spec.actor,
         reason=spec.reason or "",
         on_behalf_of=spec.on_behalf_of,
-        verified=False,
+        verified=handle.verified,
     )
     if await workflows.find(conn, lineage.id) != lineage:  # it is locked by now
         raise workflows.conflict(workflows.owner_of(lineage))

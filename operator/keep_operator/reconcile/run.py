@@ -144,7 +144,7 @@ class Runs:
         owner = Owner(self._database.cluster_id, asked.key.namespace, asked.key.name, asked.uid)
         async with self._database.transaction() as conn:
             inputs, event = asked.inputs, None
-            if asked.original is not None and (before := await run_objects.given(conn, asked.original)) is not None:
+            if asked.retry_of is not None and (before := await run_objects.given(conn, asked.retry_of)) is not None:
                 inputs, event = before.inputs if inputs is None else inputs, before.event
             wanted = Asked(
                 trigger=asked.trigger,

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # Between two counts of what is under way, in seconds: a run that is over sooner costs no status write.
 COUNT_EVERY_S: Final = 10.0
 # Runs that end within this many seconds of each other are counted by one look.
-SETTLED_S: Final = 0.5
+SETTLED_S: Final = 1.0
 # Failures that wait to be told; of a flood the oldest are left out, since Kubernetes would not keep the Events of all.
 WAITING: Final = 1_000
 # Kubernetes keeps Events for an hour, so older failures are no news.

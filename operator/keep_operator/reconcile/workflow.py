@@ -1,25 +1,25 @@
 """Workflows: from the object to its row, its revisions, and what is active of them."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import Recorder, Subject
-from keep_operator.domain import image, mirror, release, rollback_to, workflow
+from keep_operator.domain import image, mirror, planning, release, rollback_to, sights, workflow
 from keep_operator.domain import tenancy as rules
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.effects import Take
-from keep_operator.domain.gates import TRUSTED
-from keep_operator.domain.history import Author, Lineage
+from keep_operator.domain.history import Cause, Lineage
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import OwnerReferences
-from keep_operator.domain.workflow import Action, Observed
+from keep_operator.domain.workflow import Action, Observed, RolledBack
 from keep_operator.reconcile import tenancy
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import carry_out
@@ -31,16 +31,13 @@ from keep_operator.reconcile.tenancy import Labels
 from keep_operator.reconcile.world import World
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.kinds import FIELD_MANAGER, WORKFLOWS, Key
-from keep_operator.resources.objects import AUTHOR, CHANGE_NOTE, IMPORTANT, ROLLBACK_TO, Object
-from keep_operator.resources.provider import ProviderSpec
+from keep_operator.resources.objects import ROLLBACK_TO, Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.store import decisions, releases, revisions, runs, workflows
 from keep_operator.store.connection import Connection
 
-# What a revision's object takes, in characters.
-NOTE_LIMIT: Final = 1024
-NAME_LIMIT: Final = 253
+log = logging.getLogger(__name__)
 
 
 class Workflows:
@@ -66,6 +63,7 @@ class Workflows:
         owner_references: OwnerReferences = "ExceptArgoCD",
         namespace_labels: Labels,
         namespaces: Sequence[str] = (),
+        rolled_back: Callable[[Cause], None] = lambda cause: None,
     ) -> None:
         self._world = world
         self._cluster = cluster
@@ -76,6 +74,7 @@ class Workflows:
         self._resync = resync
         self._owner_references = owner_references
         self._namespace_labels = namespace_labels
+        self._rolled_back = rolled_back
         traits = Traits(
             resource=WORKFLOWS,
             reader=reader,
@@ -124,8 +123,7 @@ class Workflows:
             return seen
         wanted = await self._definitions.wanted(obj, spec)
         name = reader.effective_name(spec, obj.key.name)
-        note = _cut(obj.annotations.get(CHANGE_NOTE), NOTE_LIMIT)
-        seen = replace(seen, wanted=wanted, important=_is_marked(obj))
+        seen = replace(seen, wanted=wanted, important=sights.is_marked(obj))
         async with self._database.look() as conn:
             own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
             if own is not None:
@@ -141,8 +139,8 @@ class Workflows:
             providers=self._providers(obj.key, tenant_name, wanted),
             images=self._shown(obj),
             new_id=None if own is not None else workflows.new_id(),
-            note=note,
-            author=_author(obj, () if sight.policy is None else sight.policy.trusted_authors),
+            note=sights.note(obj),
+            author=sights.author(obj, () if sight.policy is None else sight.policy.trusted_authors),
             source=dict(obj.source) or None,
             runs_told_at=self._runs_told_at.get(obj.uid),
         )
@@ -174,6 +172,8 @@ class Workflows:
                 async with self._database.transaction() as conn:
                     for action in step:
                         await self._write(conn, action)
+                if (back := workflow.rolled_back(step)) is not None:
+                    await self._tell_rollback(back)
 
     def resync(self, obj: Object[WorkflowSpec]) -> timedelta:
         """The operator's period."""
@@ -189,6 +189,17 @@ class Workflows:
         if verdict.truth is Truth.FALSE:
             about = Subject(WORKFLOWS, key.namespace, key.name, handled.uid)
             await self._recorder.record(about, "Warning", verdict.outcome, verdict.message)
+
+    async def _tell_rollback(self, back: RolledBack) -> None:
+        """Count it and log it; the Event is that of the status, but where what was taken back is not what is desired."""
+        self._rolled_back(back.cause)
+        owner = workflows.owner_of(back.lineage)
+        key = Key(WORKFLOWS.kind, owner.namespace, owner.name)
+        told = {"kind": key.kind, "object": key.path, "version": str(back.lineage.get(back.number))}
+        log.warning("a revision was taken back: %s", back.why, extra={**told, "reason": planning.TAKEN_BACK})
+        if not back.shown:
+            about = Subject(WORKFLOWS, owner.namespace, owner.name, owner.uid)
+            await self._recorder.record(about, "Warning", planning.TAKEN_BACK, back.why)
 
     async def _write(self, conn: Connection, action: Any) -> None:
         match action:
@@ -245,7 +256,7 @@ class Workflows:
         names = {use.name for use in wanted.uses} if isinstance(wanted, Desired) else set()
         self._world.uses(key, names)
         found = {name: self._world.provider(tenant_name, name) for name in names}
-        return {name: _sight(obj, name) for name, obj in found.items() if obj is not None}
+        return {name: sights.of_provider(obj, name) for name, obj in found.items() if obj is not None}
 
 
 async def _more(conn: Connection, seen: Observed, own: Lineage, spec: WorkflowSpec) -> Observed:
@@ -273,37 +284,8 @@ def _previous(own: Lineage, wanted: Wanted | None) -> int | None:
     return own.latest.number if release.desired_revision(own, wanted.hash_in(own)) is None else None
 
 
-def _is_marked(obj: Object[WorkflowSpec]) -> bool:
-    return obj.annotations.get(IMPORTANT) == "true"
-
-
 async def _asked(conn: Connection, own: Lineage, obj: Object[WorkflowSpec]) -> Asked | None:
     value = obj.annotations.get(ROLLBACK_TO)
     if not value or value == obj.status.get("lastHandledAction"):
         return None
     return Asked(value, await decisions.find(conn, own, rollback_to.request_id(value)))
-
-
-def _sight(obj: Object[ProviderSpec], name: str) -> ProviderSight:
-    """A Provider by the name that a definition uses; one that is about to get it does not serve under it yet."""
-    has_it = obj.status.get("externalName") == name
-    return ProviderSight(
-        type="" if isinstance(obj.spec, Invalid) else obj.spec.type,
-        ready=has_it and obj.ready,
-        serving=has_it and obj.status.get("providerId") is not None,
-    )
-
-
-def _author(obj: Object[WorkflowSpec], trusted: Collection[str]) -> Author | None:
-    """Who changed the definition, as far as the object tells: a claim, unless the tenant trusts who wrote it (A-AP-3)."""
-    claimed = _cut(obj.annotations.get(AUTHOR), NAME_LIMIT)
-    manager = _cut(obj.source.get("fieldManager"), NAME_LIMIT)
-    if claimed is not None:
-        return Author(claimed, TRUSTED if manager in trusted else "Annotation")
-    return None if manager is None else Author(manager, "FieldManager")
-
-
-def _cut(text: str | None, limit: int) -> str | None:
-    """The text as one line, without what no terminal and no database takes; None where nothing is left."""
-    printable = "".join(each if each.isprintable() else " " for each in text or "")
-    return " ".join(printable.split())[:limit].strip() or None

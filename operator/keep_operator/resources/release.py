@@ -98,8 +98,8 @@ class Canary(Ruled):
         default=None,
         min_length=1,
         max_length=1024,
-        description="A CEL expression over the run's input: equal keys get the same version. Unset: the fingerprint of "
-        "the alert.",
+        description="A CEL expression over `inputs`, `event` (or `alert`), `trigger` and `fingerprint`: equal keys get the same "
+        "version. Unset: the fingerprint of the alert.",
     )
     rollback_window: RollbackWindow = Field(
         default_factory=RollbackWindow, description="Which way back needs no canary."

@@ -2,10 +2,10 @@
 
 ::
 
-    claim ─▶ program.next ─┬─ Perform ─▶ begin ─▶ the action ─▶ finish ─┐
-                 ▲         ├─ Skip, Fail ─▶ note ─────────────────────── │
-                 │         └─ Sleep ─▶ wait                              │
-                 └───────────────────────────────────────────────────────┘    Finish, timeout, cancelled ─▶ end
+    claim ─▶ program.next ─┬─ Perform ─▶ write ─▶ the action ────────────┐    written before an action: that it is begun, and what
+                 ▲         ├─ Skip, Fail ─────────────────────────────── │    has ended since the last write
+                 │         └─ Sleep ─▶ write, wait                       │
+                 └───────────────────────────────────────────────────────┘    Finish, timeout, cancelled ─▶ end, with the last of it
 
 Nothing is remembered here that is not in a row, so that any other worker can go on from there. While the database is away, what
 an action has brought is kept and written when it is back; if another worker has the run by then, that write is refused.
@@ -14,7 +14,7 @@ an action has brought is kept and written when it is back; if another worker has
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -39,13 +39,15 @@ from keep_operator.domain.program import (
 from keep_operator.domain.program import State as Ended
 from keep_operator.errors import Conflict, KeepOperatorError, Unavailable
 from keep_operator.runner.actions import ActionFailed, ActionNotSupported, Call, Egress, Outcome, perform
+from keep_operator.runner.alerts import RunAlerts
 from keep_operator.runner.measures import Measures
 from keep_operator.runner.secrets import Redaction
 from keep_operator.store import engine as database
 from keep_operator.store import executions
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
-from keep_operator.store.executions import Claim, Lost, Used
+from keep_operator.store.executions import Claim, Lost, Progress, Used
+from keep_operator.store.intake import Intake
 from keep_operator.store.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class Means:
     engine: Engine
     vault: Vault
     worker: str
+    intake: Intake
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     egress: Callable[[str], Awaitable[Egress]] | None = None
     contents: Contents = field(default_factory=Contents)
@@ -132,88 +135,67 @@ class Opened:
     used: Mapping[str, Used]
 
 
-async def execute(means: Means, run_id: UUID, orders: Orders) -> Run | None:
+async def execute(means: Means, run_id: UUID, orders: Orders, job: int | None = None) -> Run | None:
     """Carry a run out until it is over; None where it was over already, or is another worker's by now.
 
-    Raises Stopped where it was given back; nothing else.
+    ``job`` of the queue goes with the run, at the same moment. Raises Stopped where it was given back; nothing else.
     """
 
-    async def begun(conn: Connection) -> Execution | None:
-        opened = await _opened(conn, means, run_id)
-        if opened is None:
-            return None
-        execution = Execution(means, opened, orders)
-        await execution.begin(conn)
-        return execution
-
-    execution = await _kept(means, begun)
-    if execution is None:
-        return None
-    claim = execution.claim
-    means.measures.claimed(claim.run, claim.steps, means.clock())
-    try:
-        return await execution.run()
-    except Lost:
-        log.warning("another worker has the run by now", extra=execution.told)
-        return None
-
-
-async def _opened(conn: Connection, means: Means, run_id: UUID) -> Opened | None:
-    """Claim the run, and read what goes with it, in one transaction; None where there is nothing to do."""
-    claim = await executions.claim(conn, run_id, means.worker)
+    claim = await _kept(means, lambda conn: executions.claim(conn, run_id, means.worker))
     if claim is None:
         return None
+    means.measures.claimed(claim.run, claim.steps, means.clock())
+    try:
+        return await Execution(means, await _opened(means, claim), orders, job).run()
+    except Lost:
+        log.warning("another worker has the run by now", extra=_named(claim))
+        return None
+
+
+async def _opened(means: Means, claim: Claim) -> Opened:
+    """What goes with the run."""
+    content = means.contents.of(claim.run.content_hash, claim.definition)
+    names = () if content is None else content.providers
+    return Opened(claim, content, await _kept(means, lambda conn: _used(conn, claim.run, names)) if names else {})
+
+
+async def _used(conn: Connection, run: Run, names: Sequence[str]) -> dict[str, Used]:
+    used = await executions.providers(conn, run.tenant_id, names)
+    hashes = {name: each.config_hash for name, each in used.items()}
+    if hashes != run.provider_config_hashes:
+        await executions.note_providers(conn, run, hashes)
+    return used
+
+
+def _named(claim: Claim) -> dict[str, Any]:
+    """The run, in each line of the log that is about it."""
     run = claim.run
-    content = means.contents.of(run.content_hash, claim.definition)
-    used: dict[str, Used] = {}
-    if content is not None and content.providers:
-        used = await executions.providers(conn, run.tenant_id, content.providers)
-        hashes = {name: each.config_hash for name, each in used.items()}
-        if hashes != run.provider_config_hashes:
-            await executions.note_providers(conn, run, hashes)
-    return Opened(claim, content, used)
+    return {
+        "run": str(run.id),
+        "workflow": claim.workflow_name,
+        "tenant": run.tenant_id,
+        "revision": run.revision,
+        "hash": run.content_hash[:8],
+    }
 
 
 class Execution:
     """A run that this worker has."""
 
-    def __init__(self, means: Means, opened: Opened, orders: Orders) -> None:
+    def __init__(self, means: Means, opened: Opened, orders: Orders, job: int | None) -> None:
         claim = opened.claim
         self._means = means
         self._opened = opened
         self._orders = orders
+        self._job = job
         self._run = claim.run
         self._steps = list(claim.steps)
         self._redaction = Redaction()
         self._lines: list[dict[str, Any]] = []
         # What is to be written with the next write: the end of one step goes with the beginning of the next.
-        self._begun: Step | None = None
-        self._pending: list[Callable[[Connection], Awaitable[None]]] = []
-        self.told = {
-            "run": str(self._run.id),
-            "workflow": claim.workflow_name,
-            "tenant": self._run.tenant_id,
-            "revision": self._run.revision,
-            "hash": self._run.content_hash[:8],
-        }
-
-    @property
-    def claim(self) -> Claim:
-        """As it was made."""
-        return self._opened.claim
-
-    async def begin(self, conn: Connection) -> None:
-        """Mark the first step as begun in the transaction that has claimed the run, if that is what is to be done next."""
-        content, started_at = self._opened.content, self._run.started_at
-        if content is None or started_at is None or self._lost_for_good() is not None or self._late_s(started_at) >= 0:
-            return
-        try:
-            first = content.program.next(self._facts(content.program, started_at), self._done(), self._means.clock())
-        except Exception:
-            return
-        if isinstance(first, Perform):
-            self._begun = self._started(first)
-            await executions.begin(conn, self._run, self._begun)
+        self._pending: list[Step] = []
+        self._enriched: dict[str, dict[str, Any]] = {}
+        self._told = _named(claim)
 
     async def run(self) -> Run:
         """Go on until the end; raises Lost and Stopped."""
@@ -222,21 +204,19 @@ class Execution:
         except Cancelled:
             reason, message = Reason.CANCELLED, "Cancelled"
         except Stopped:
-            lines = tuple(self._lines)
-
-            async def give_back(conn: Connection) -> None:
-                await executions.log(conn, self._run, lines)
-                await executions.give_back(conn, self._run)
-
-            await self._write_last(give_back, lambda conn: executions.returned(conn, self._run), None)
-            log.info("given back, since this worker stops", extra=self.told)
+            await self._write_last(
+                lambda conn, progress: executions.give_back(conn, self._run, progress),
+                lambda conn: executions.returned(conn, self._run),
+                None,
+            )
+            log.info("given back, since this worker stops", extra=self._told)
             raise
         except Lost:
             raise
         except KeepOperatorError as error:
             reason, message = Reason.STEP_FAILED, str(error)
         except Exception:
-            log.exception("a run ended by a fault of the runner", extra=self.told)
+            log.exception("a run ended by a fault of the runner", extra=self._told)
             reason, message = Reason.STEP_FAILED, _FAULT
         try:
             ended = await self._end(reason, message)
@@ -244,20 +224,21 @@ class Execution:
             raise
         except Exception:
             # What is pending cannot be written; without it the run can end, which all runs do.
-            log.exception("how a step ended could not be written", extra=self.told)
+            log.exception("how a step ended could not be written", extra=self._told)
             self._pending.clear()
+            self._enriched.clear()
             ended = await self._end(Reason.STEP_FAILED, _FAULT)
         say = log.info if ended.reason in (Reason.COMPLETED, Reason.CANCELLED) else log.warning
         say(
             "a run has ended",
-            extra={**self.told, "state": ended.state, "reason": ended.reason, "detail": ended.message},
+            extra={**self._told, "state": ended.state, "reason": ended.reason, "detail": ended.message},
         )
         return ended
 
     async def _end(self, reason: Reason, message: str) -> Run:
-        message, lines = self._redaction.text(message), tuple(self._lines)
+        message = self._redaction.text(message)
         state = await self._write_last(
-            lambda conn: executions.end(conn, self._run, reason, message, lines),
+            lambda conn, progress: executions.end(conn, self._run, reason, message, progress, self._job),
             lambda conn: executions.ended(conn, self._run, reason),
             STATE_OF[reason],
         )
@@ -312,7 +293,7 @@ class Execution:
                 case Fail() as failed:
                     await self._note(failed, StepState.FAILED)
                 case Sleep(until):
-                    await self._write(_nothing)
+                    await self._write()
                     await self._wait((until - self._means.clock()).total_seconds())
                 case Perform() as wanted:
                     if (decided := await self._perform(wanted)) is not None:
@@ -344,11 +325,11 @@ class Execution:
         try:
             config, authentication = self._credentials(wanted)
         except ActionFailed as failure:
-            await self._begin(step)
+            await self._write(step)
             await self._finish(replace(step, state=StepState.FAILED, message=self._redaction.text(failure.message)))
             return None
         self._redaction.add(authentication.values())
-        await self._begin(step)
+        await self._write(step)
         if rehearsed:
             shown = self._redaction.value({"dryRun": True, "type": wanted.type, "parameters": dict(wanted.parameters)})
             message = f"Not done, since this is a dry run: {wanted.kind} of type {wanted.type}"
@@ -363,6 +344,7 @@ class Execution:
             idempotency_key=f"{self._run.id}/{wanted.position}/{wanted.iteration}",
             timeout_s=wanted.timeout_s or STEP_TIMEOUT_S,
             egress=Egress() if self._means.egress is None else await self._means.egress(self._run.tenant_id),
+            alerts=RunAlerts(self._means.intake, self._run, wanted.name, self._opened.claim.event),
         )
         try:
             outcome = await self._unless_cancelled(perform(call))
@@ -441,15 +423,6 @@ class Execution:
             ),
         )
 
-    async def _begin(self, step: Step) -> None:
-        begun, self._begun = self._begun, None
-        if begun is None or (begun.position, begun.iteration, begun.try_number) != (
-            step.position,
-            step.iteration,
-            step.try_number,
-        ):
-            await self._write(lambda conn: executions.begin(conn, self._run, step))
-
     def _started(self, wanted: Perform) -> Step:
         effects = side_effects(wanted.type, wanted.kind, wanted.parameters) or SideEffects.EFFECT
         return Step(
@@ -467,27 +440,26 @@ class Execution:
 
     async def _finish(self, step: Step, wanted: Perform | None = None) -> None:
         ended = replace(step, completed_at=self._means.clock())
-        enrichments = {} if wanted is None else self._enrichments(wanted, step)
-        self._pending.append(lambda conn: executions.finish(conn, self._run, ended, enrichments))
+        if wanted is not None:
+            self._enrich(wanted, step)
+        self._pending.append(ended)
         self._steps.append(ended)
         self._means.measures.ended(ended)
         self._say(ended)
 
-    def _enrichments(self, wanted: Perform, step: Step) -> dict[str, dict[str, Any]]:
-        """What the step tells of alerts; what cannot be told is in the run's log, and is no failure of the step."""
-        told: dict[str, dict[str, Any]] = {}
+    def _enrich(self, wanted: Perform, step: Step) -> None:
+        """Tell what the step tells of alerts; what cannot be told is in the run's log, and is no failure of the step."""
         try:
             for each in resolved(wanted.enrichments, step.result):
                 if each.target == "alert" and each.fingerprint is not None:
                     more = {"value": self._redaction.value(each.value), "disposable": each.disposable}
-                    told.setdefault(each.fingerprint, {})[each.key] = more
+                    self._enriched.setdefault(each.fingerprint, {})[each.key] = more
                 else:
                     self._warn(
                         step, f"enrich_{each.target} has no effect: the built-in runtime keeps no {each.target}s"
                     )
         except ValueError as error:
             self._warn(step, f"could not enrich: {error}")
-        return told
 
     def _warn(self, step: Step, text: str) -> None:
         at = self._means.clock().isoformat()
@@ -510,9 +482,9 @@ class Execution:
             completed_at=now,
             message=self._redaction.text(what.message),
         )
-        self._pending.append(lambda conn: executions.note(conn, self._run, step))
+        self._pending.append(step)
         if len(self._pending) >= PENDING:
-            await self._write(_nothing)
+            await self._write()
         self._steps.append(step)
         self._say(step)
 
@@ -524,41 +496,35 @@ class Execution:
         at = (step.completed_at or step.started_at).isoformat()
         self._lines.append({"at": at, "position": step.position, "level": level, "message": text})
 
-    async def _write(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Write it, and before it what is pending, in one transaction; each of them may be repeated."""
-        pending = tuple(self._pending)
-
-        async def all_of_it(conn: Connection) -> T:
-            for each in pending:
-                await each(conn)
-            return await work(conn)
-
-        done = await _kept(self._means, all_of_it)
-        del self._pending[: len(pending)]
-        return done
+    async def _write(self, *begun: Step) -> None:
+        """Write what is pending, and what is begun now; it may be repeated."""
+        progress = Progress((*self._pending, *begun), enrichments=self._enriched)
+        if progress.steps:
+            await _kept(self._means, lambda conn: executions.write(conn, self._run, progress))
+        self._pending, self._enriched = [], {}
 
     async def _write_last(
-        self, work: Callable[[Connection], Awaitable[T]], stands: Callable[[Connection], Awaitable[bool]], done: T
+        self,
+        work: Callable[[Connection, Progress], Awaitable[T]],
+        stands: Callable[[Connection], Awaitable[bool]],
+        done: T,
     ) -> T:
-        """The same, for what leaves nothing to come back to: where it is refused, it may have been written before."""
+        """Write what leaves nothing to come back to: where it is refused, it may have been written before."""
+        progress = Progress(tuple(self._pending), tuple(self._lines), self._enriched)
         try:
-            return await self._write(work)
+            return await _kept(self._means, lambda conn: work(conn, progress))
         except Lost:
             if not await _kept(self._means, stands):
                 raise
             return done
 
 
-async def _nothing(_: Connection) -> None:
-    """Only what is pending."""
-
-
 async def _kept(means: Means, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Do it in a transaction, again and again while the database is away; each may be repeated."""
+    """Do it, again and again while the database is away: each statement of it is a transaction, and may be repeated."""
     told, conflicts = False, 0
     while True:
         try:
-            async with database.transaction(means.engine) as conn:
+            async with database.alone(means.engine) as conn:
                 return await work(conn)
         except Lost:
             raise

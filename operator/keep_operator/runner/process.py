@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import time
+from datetime import UTC, datetime
 from typing import Final
 
 from keep_operator.errors import Refused, Unavailable
@@ -31,6 +32,7 @@ from keep_operator.settings import Settings
 from keep_operator.store import engine as database
 from keep_operator.store import failures, installation, queue, schema
 from keep_operator.store.engine import Engine
+from keep_operator.store.intake import Intake
 from keep_operator.store.queue import Pace
 from keep_operator.store.vault import Vault
 
@@ -121,7 +123,8 @@ async def _opened(settings: Settings, startup: Startup, metrics: Metrics, stack:
     await start.step(startup, "database", lambda: _reach(engine))
     await start.step(startup, "schema", lambda: schema.check(engine))
     await start.step(startup, "key", lambda: _trusted(engine, vault))
-    return Means(engine, vault, worker, egress=Tenants(engine).egress, measures=Measures(metrics))
+    intake = Intake(engine, lambda: datetime.now(UTC), settings.alert_retention)
+    return Means(engine, vault, worker, intake, egress=Tenants(engine).egress, measures=Measures(metrics))
 
 
 async def _reach(engine: Engine) -> str:

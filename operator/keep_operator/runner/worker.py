@@ -2,7 +2,7 @@
 
 ::
 
-    queue ──▶ job ──▶ `execution.execute` ──▶ the job is gone, the run's row tells how it ended
+    queue ──▶ job ──▶ `execution.execute` ──▶ the run's row tells how it ended, and the job is gone with it
       ▲                    │ stop: between two steps
       └────────────────────┘
     recovery, in one runner at a time: jobs of the dead go back to the queue
@@ -98,14 +98,15 @@ class Worker:
                     for run_id in await runs.cancelled(conn, list(self.under_way)):
                         self.cancel(str(run_id))
 
-    async def _one(self, run_id: UUID) -> None:
+    async def _one(self, run_id: UUID, job: int) -> bool:
         orders = self.under_way[run_id] = Orders()
         if self._stopping:
             orders.stop.set()
         try:
-            run = await execute(self._means, run_id, orders)
+            run = await execute(self._means, run_id, orders, job)
             if run is not None:
                 self.ended[run.state.value] += 1
+            return run is not None
         except Stopped:
             raise GivenBack from None
         finally:

@@ -45,6 +45,12 @@ class Metrics:
             ("verb", "resource", "code"),
             registry=self.registry,
         )
+        self.rollbacks = Counter(
+            "keep_operator_automatic_rollbacks_total",
+            "Revisions that were taken back because their runs failed, by what had made them run.",
+            ("cause",),
+            registry=self.registry,
+        )
         self.events_dropped = Counter(
             "keep_operator_watch_handler_errors_total",
             "Watch events that could not be taken in.",

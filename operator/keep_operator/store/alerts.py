@@ -2,7 +2,7 @@
 
 ::
 
-    listening ──▶ which workflows of the tenant are to be asked, with the revision that is active
+    listening ──▶ which workflows of the tenant are to be asked, with the revision that is active, and the one that is tried
     known     ──▶ what earlier events of these alerts left
     take      ──▶ the alert's row is locked, compared, written; its runs are asked for in the same transaction
 
@@ -17,8 +17,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from keep_operator.domain import conditions
+from keep_operator.domain import alerting, conditions
+from keep_operator.domain.alerting import Maker
+from keep_operator.domain.binding import Tried
 from keep_operator.domain.events import alert as rules
+from keep_operator.domain.events import causes
 from keep_operator.domain.events.alert import Alert, Previous
 from keep_operator.store import documents
 from keep_operator.store.connection import Connection, Prepared, Row
@@ -30,8 +33,11 @@ _RENEWED_BELOW: Final = 0.9
 
 _LISTENING: Final = Prepared(
     """
-    SELECT w.id, w.active_revision AS revision, w.owner_namespace AS namespace, w.owner_name AS name, w.external_name
+    SELECT w.id, w.active_revision AS revision, w.owner_namespace AS namespace, w.owner_name AS name, w.external_name,
+        k.candidate, k.weight, k.sticky_key, r.content_hash AS candidate_hash
     FROM keep_operator.workflow w
+    LEFT JOIN keep_operator.canary k ON k.workflow_id = w.id
+    LEFT JOIN keep_operator.workflow_revision r ON r.workflow_id = k.workflow_id AND r.number = k.candidate
     WHERE w.living_tenant_id = %(tenant)s AND w.active_revision IS NOT NULL AND NOT w.suspended ORDER BY w.id
     """,
     {},
@@ -88,6 +94,26 @@ _RENEW: Final = Prepared(
     """,
     {},
 )
+# What has not ended is of now, whenever it was last heard of: repetitions are not written.
+_HEARD: Final = Prepared(
+    """
+    SELECT fingerprint, last_event, enrichments FROM keep_operator.alert
+    WHERE tenant_id = %(tenant)s AND expires_at > %(now)s AND updated_at <= %(until)s
+        AND (updated_at >= %(since)s OR (status <> 'resolved' AND %(until)s >= %(now)s))
+    ORDER BY updated_at DESC, fingerprint LIMIT %(most)s
+    """,
+    {},
+)
+_MADE: Final = Prepared(
+    f"""
+    SELECT fingerprint, first_seen, firing_since, last_event, status, severity, enrichments, expires_at
+    FROM keep_operator.alert
+    WHERE tenant_id = %(tenant)s AND expires_at > %(now)s AND status <> 'resolved'
+        AND last_event ->> '{alerting.WORKFLOW}' = %(workflow)s AND last_event ->> '{alerting.ACTION}' = %(action)s
+    ORDER BY fingerprint LIMIT %(most)s
+    """,  # noqa: S608 - constants
+    {},
+)
 _EXPIRED: Final = Prepared("SELECT EXISTS (SELECT 1 FROM keep_operator.alert WHERE expires_at <= %(now)s)", {})
 _EXPIRE: Final = Prepared(
     """
@@ -101,12 +127,16 @@ _EXPIRE: Final = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A workflow that events may start, and the revision that is active."""
+    """A workflow that events may start, and the revision whose triggers say so.
+
+    That is the active one; while a canary is under way ``tried`` tells of the other, which is asked about its share.
+    """
 
     id: UUID
     revision: int
     namespace: str
     name: str
+    tried: Tried | None = None
 
     def __str__(self) -> str:
         return f"Workflow {self.namespace}/{self.name} v{self.revision}"
@@ -115,7 +145,13 @@ class Listener:
 async def listening(conn: Connection, tenant_id: str) -> list[Listener]:
     """The tenant's workflows that are neither suspended nor without an active revision."""
     return [
-        Listener(row.id, row.revision, row.namespace or "", row.name or row.external_name)
+        Listener(
+            row.id,
+            row.revision,
+            row.namespace or "",
+            row.name or row.external_name,
+            None if row.candidate is None else Tried(row.candidate, row.candidate_hash, row.weight, row.sticky_key),
+        )
         for row in await conn.execute(_LISTENING, {"tenant": tenant_id})
     ]
 
@@ -140,6 +176,24 @@ async def locked(conn: Connection, tenant_id: str, fingerprint: str, now: dateti
     await conn.execute(_ALONE, given)
     row = (await conn.execute(_LOCKED, given)).one_or_none()
     return None if row is None else _previous(row)
+
+
+async def heard(
+    conn: Connection, tenant_id: str, since: datetime, until: datetime, now: datetime, most: int
+) -> list[dict[str, Any]]:
+    """The tenant's alerts of that time, the newest first, as workflows see them: the last event, and what was added to it.
+
+    An alert that has not ended is of now too. ``enrichments``, ``alert_fingerprint`` and ``alert_enrichment`` are where Keep's own
+    workflows look for them.
+    """
+    given = {"tenant": tenant_id, "since": since, "until": until, "now": now, "most": most}
+    return [_seen(row) for row in await conn.execute(_HEARD, given)]
+
+
+async def made(conn: Connection, tenant_id: str, maker: Maker, now: datetime, most: int) -> dict[str, Previous]:
+    """The alerts that this action has made and that have not ended, by fingerprint."""
+    given = {"tenant": tenant_id, "workflow": maker.workflow_id, "action": maker.action, "now": now, "most": most}
+    return {row.fingerprint: _previous(row) for row in await conn.execute(_MADE, given)}
 
 
 async def put(conn: Connection, tenant_id: str, alert: Alert, now: datetime, keep_for: timedelta) -> None:
@@ -185,6 +239,14 @@ def _previous(row: Row) -> Previous:
         first_seen=conditions.to_milliseconds(row.first_seen),
         enrichments=_kept(row.enrichments),
     )
+
+
+def _seen(row: Row) -> dict[str, Any]:
+    added = {key: each.get("value") for key, each in row.enrichments.items() if isinstance(each, dict)}
+    event = {key: value for key, value in row.last_event.items() if key != causes.FIELD}
+    told = {"alert_fingerprint": row.fingerprint, "enrichments": added}
+    named = sorted({*(event.get("enriched_fields") or ()), *added})
+    return {**event, **added, "enriched_fields": named, **told, "alert_enrichment": told}
 
 
 def _kept(enrichments: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,13 +27,15 @@ MAX_DEPTH: Final = 64
 # so that it can be corrected.
 _MAX_DIGITS: Final = 4_000
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def text(document: object) -> str:
     """The canonical text. Raises Refused SpecRefused for what is no JSON (NaN, lone surrogates) or nests too deep."""
     if _deeper_than(MAX_DEPTH, document):
         raise Refused(failures.SPEC_REFUSED, f"a configuration may nest {MAX_DEPTH} levels deep; flatten it")
     try:
-        written = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        written = _CANONICAL.encode(document)
         written.encode()
     except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
         raise Refused(
@@ -54,6 +56,8 @@ def _integer(digits: str) -> int | float:
 
 
 def _deeper_than(levels: int, value: object) -> bool:
+    if value is None or isinstance(value, str | int | float):  # most of all values: said at once
+        return False
     if isinstance(value, Mapping):
         inner = value.values()
     elif isinstance(value, list | tuple):

@@ -2,7 +2,7 @@
 
 ::
 
-    claim ──▶ attempt = attempt + 1 ──▶ begin, finish … begin, finish ──▶ end
+    claim ──▶ attempt = attempt + 1 ──▶ write … write ──▶ end
                                             │ all of them: WHERE attempt = mine, holding the run's row meanwhile
     another worker claims ──────────────────┴──▶ Lost: the first one stops at once
 
@@ -10,9 +10,8 @@ A worker that was paused and wakes up again finds its next write refused, whatev
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,6 +26,9 @@ RESULT_LIMIT: Final = 256 * 1024
 MESSAGE_LIMIT: Final = 2_048
 LOG_LINES: Final = 1_000
 
+# `reason IS NULL` is what a run that has not ended looks like here, and not `completed_at IS NULL`, which is the same (a CHECK): that
+# would lead the planner from the one row of an id into the index of all that have not ended.
+
 # What earlier events and runs left behind, as the first worker finds it: when the last run that succeeded began, and lists of its
 # results by the names of its steps; since when the event's alert has been firing, which actions have told of it since then, and
 # when it last came before.
@@ -34,9 +36,11 @@ _BEHIND: Final = """
     SELECT json_build_object('startedAt', last.started_at, 'results', last.results, 'firingSince', a.firing_since, 'told',
         (SELECT json_agg(DISTINCT s.name) FROM keep_operator.run told JOIN keep_operator.run_step s ON s.run_id = told.id
          WHERE told.workflow_id = run.workflow_id AND told.fingerprint = run.fingerprint AND told.id < run.id
+            AND run.fingerprint IS NOT NULL
             AND s.kind = 'action' AND s.state = 'Succeeded' AND told.queued_at >= a.firing_since),
         'firedBefore', coalesce((SELECT max(before.queued_at) FROM keep_operator.run before
-            WHERE before.workflow_id = run.workflow_id AND before.fingerprint = run.fingerprint AND before.id < run.id),
+            WHERE before.workflow_id = run.workflow_id AND before.fingerprint = run.fingerprint AND before.id < run.id
+                AND run.fingerprint IS NOT NULL),
             CASE WHEN a.first_seen < run.queued_at THEN a.first_seen END))
     FROM (SELECT 1) one
     LEFT JOIN keep_operator.alert a ON a.tenant_id = run.tenant_id AND a.fingerprint = run.fingerprint
@@ -54,7 +58,7 @@ _CLAIM: Final = Prepared(
     WITH claimed AS (
         UPDATE keep_operator.run SET attempt = attempt + 1, state = 'Running', worker = %(worker)s,
             started_at = coalesce(started_at, now()), context = coalesce(context, ({_BEHIND}))
-        WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned < max_attempts
+        WHERE id = %(id)s AND reason IS NULL AND attempt - returned < max_attempts
         RETURNING *
     ), lost AS (
         UPDATE keep_operator.run_step SET state = 'Lost', completed_at = now(),
@@ -74,116 +78,91 @@ _CLAIM: Final = Prepared(
     """,  # noqa: S608 - constants
     {},
 )
-_HELD: Final = """
-    held AS (SELECT id, tenant_id FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL
-        FOR SHARE)
+# What one write tells, in parts that hang together: who does not hold the run writes nothing at all. A step is begun once and ends
+# once; the same told again changes nothing, so that a write whose answer was lost can be repeated. What a step tells of an alert that
+# is not there (any more) is told to nobody.
+_GIVEN: Final = """
+    given AS (SELECT * FROM json_to_recordset(%(steps)s::json) AS given(position int, iteration int, try_number int, name text,
+        kind text, type text, state text, side_effects text, result text, truncated boolean, message text, facts text))
 """
-_BEGIN: Final = Prepared(
+_MINE: Final = """
+    run.id = %(id)s AND run.attempt = %(attempt)s AND run.reason IS NULL AND NOT EXISTS (SELECT 1 FROM given
+        JOIN keep_operator.run_step s ON s.run_id = %(id)s AND s.attempt = %(attempt)s AND s.position = given.position
+            AND s.iteration = given.iteration AND s.try_number = given.try_number
+        WHERE s.state NOT IN ('Running', given.state))
+"""
+_WRITTEN: Final = """
+    written AS (
+        INSERT INTO keep_operator.run_step AS step (run_id, position, iteration, try_number, attempt, name, kind, type, state,
+            side_effects, started_at, completed_at, result, result_truncated, message, facts)
+        SELECT held.id, position, iteration, try_number, %(attempt)s, name, kind, type, state, side_effects, clock_timestamp(),
+            CASE WHEN state <> 'Running' THEN clock_timestamp() END, result::json, truncated, message, facts::json
+        FROM held, given
+        ON CONFLICT (run_id, position, iteration, try_number, attempt) DO UPDATE SET state = excluded.state,
+            completed_at = excluded.completed_at, result = excluded.result, result_truncated = excluded.result_truncated,
+            message = excluded.message, facts = excluded.facts
+        WHERE step.state = 'Running'
+    ), told AS (
+        INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
+        SELECT held.id, line.at, line.position, line.level, line.message FROM held,
+            json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
+    ), enriched AS (
+        UPDATE keep_operator.alert SET enrichments = (enrichments::jsonb || more.more::jsonb)::json, updated_at = now()
+        FROM held, json_to_recordset(%(enrichments)s::json) AS more(fingerprint text, more json)
+        WHERE alert.tenant_id = held.tenant_id AND alert.fingerprint = more.fingerprint
+    )
+"""
+# Of those that are begun the ones that this very write does not tell the end of.
+_OPEN: Final = """
+    run_id = held.id AND run_step.state = 'Running' AND NOT EXISTS (SELECT 1 FROM given
+        WHERE given.position = run_step.position AND given.iteration = run_step.iteration
+            AND given.try_number = run_step.try_number AND run_step.attempt = %(attempt)s)
+"""
+_WRITE: Final = Prepared(
     f"""
-    WITH {_HELD}
-    INSERT INTO keep_operator.run_step
-        (run_id, position, iteration, try_number, attempt, name, kind, type, state, side_effects)
-    SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, 'Running',
-        %(side_effects)s
-    FROM held ON CONFLICT DO NOTHING RETURNING run_id
+    WITH {_GIVEN}, held AS (SELECT id, tenant_id FROM keep_operator.run WHERE {_MINE} FOR SHARE), {_WRITTEN}
+    SELECT id FROM held
+    """,  # noqa: S608 - constants
+    {},
+)
+_END: Final = Prepared(
+    f"""
+    WITH {_GIVEN}, held AS (
+        UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
+            completed_at = clock_timestamp()
+        WHERE {_MINE} RETURNING id, tenant_id
+    ), {_WRITTEN}, closed AS (
+        UPDATE keep_operator.run_step SET state = 'Failed', completed_at = clock_timestamp(), message = 'Ended with the run'
+        FROM held WHERE {_OPEN}
+    ), gone AS ({runs.JOB_GONE})
+    SELECT id FROM held
     """,  # noqa: S608
     {},
 )
-_FINISH: Final = Prepared(
+# What is marked as begun was not done: it is given back between two steps.
+_GIVE_BACK: Final = Prepared(
     f"""
-    WITH {_HELD}
-    UPDATE keep_operator.run_step SET state = %(state)s, completed_at = clock_timestamp(), result = %(result)s::json,
-        result_truncated = %(truncated)s, message = %(message)s, facts = %(facts)s::json
-    FROM held WHERE run_id = held.id AND position = %(position)s AND iteration = %(iteration)s
-        AND try_number = %(try_number)s AND run_step.attempt = %(attempt)s AND state = 'Running'
-    RETURNING run_id
-    """,  # noqa: S608
-    {},
-)
-_NOTE: Final = Prepared(
-    f"""
-    WITH {_HELD}
-    INSERT INTO keep_operator.run_step (run_id, position, iteration, try_number, attempt, name, kind, type, state,
-        side_effects, started_at, completed_at, message, facts)
-    SELECT id, %(position)s, %(iteration)s, %(try_number)s, %(attempt)s, %(name)s, %(kind)s, %(type)s, %(state)s, 'None',
-        clock_timestamp(), clock_timestamp(), %(message)s, %(facts)s::json
-    FROM held ON CONFLICT DO NOTHING RETURNING run_id
+    WITH {_GIVEN}, held AS (
+        UPDATE keep_operator.run SET returned = returned + 1, worker = NULL
+        WHERE {_MINE} AND worker IS NOT NULL RETURNING id, tenant_id
+    ), {_WRITTEN}, undone AS (DELETE FROM keep_operator.run_step USING held WHERE {_OPEN})
+    SELECT id FROM held
     """,  # noqa: S608
     {},
 )
 _PROVIDERS: Final = Prepared(
     "UPDATE keep_operator.run SET provider_config_hashes = %(hashes)s::json "
-    "WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id",
-    {},
-)
-_END: Final = Prepared(
-    """
-    WITH ended AS (
-        UPDATE keep_operator.run SET state = %(state)s, reason = %(reason)s, message = %(message)s,
-            completed_at = clock_timestamp()
-        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL RETURNING id
-    ), closed AS (
-        UPDATE keep_operator.run_step SET state = 'Failed', completed_at = clock_timestamp(), message = 'Ended with the run'
-        FROM ended WHERE run_id = ended.id AND run_step.state = 'Running'
-    ), told AS (
-        INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
-        SELECT ended.id, line.at, line.position, line.level, line.message FROM ended,
-            json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
-    )
-    SELECT id FROM ended
-    """,
-    {},
-)
-# For the alert that a step tells more about; if there is none (any more), it is told to nobody.
-_ENRICH: Final = Prepared(
-    """
-    UPDATE keep_operator.alert SET enrichments = (enrichments::jsonb || %(more)s::jsonb)::json, updated_at = now()
-    WHERE tenant_id = %(tenant)s AND fingerprint = %(fingerprint)s
-    """,
+    "WHERE id = %(id)s AND attempt = %(attempt)s AND reason IS NULL RETURNING id",
     {},
 )
 _GIVE_UP: Final = Prepared(
     """
     UPDATE keep_operator.run SET state = 'Failed', reason = 'WorkerLost', message = %(message)s, completed_at = now()
-    WHERE id = %(id)s AND completed_at IS NULL AND attempt - returned >= max_attempts RETURNING id
+    WHERE id = %(id)s AND reason IS NULL AND attempt - returned >= max_attempts RETURNING id
     """,
     {},
 )
-# Whether a write arrived whose answer was lost: then to write it again is no fault.
-_STANDS: Final = Prepared(
-    f"""
-    WITH {_HELD}
-    SELECT held.id FROM held JOIN keep_operator.run_step s ON s.run_id = held.id
-    WHERE s.position = %(position)s AND s.iteration = %(iteration)s AND s.try_number = %(try_number)s
-        AND s.attempt = %(attempt)s AND s.state = %(state)s
-    """,  # noqa: S608
-    {},
-)
-_MINE: Final = Prepared("SELECT reason, worker FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s", {})
-# What is marked as begun was not done: it is given back between two steps.
-_GIVE_BACK: Final = Prepared(
-    """
-    WITH given AS (
-        UPDATE keep_operator.run SET returned = returned + 1, worker = NULL
-        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL AND worker IS NOT NULL RETURNING id
-    ), undone AS (
-        DELETE FROM keep_operator.run_step USING given
-        WHERE run_id = given.id AND run_step.attempt = %(attempt)s AND run_step.state = 'Running'
-    )
-    SELECT id FROM given
-    """,
-    {},
-)
-_LOG: Final = Prepared(
-    """
-    INSERT INTO keep_operator.run_log (run_id, at, position, level, message)
-    SELECT %(id)s, line.at, line.position, line.level, line.message
-    FROM json_to_recordset(%(lines)s::json) AS line(at timestamptz, position int, level text, message text)
-    WHERE EXISTS (SELECT 1 FROM keep_operator.run
-        WHERE id = %(id)s AND attempt = %(attempt)s AND completed_at IS NULL)
-    """,
-    {},
-)
+_STATE: Final = Prepared("SELECT reason, worker FROM keep_operator.run WHERE id = %(id)s AND attempt = %(attempt)s", {})
 _STEPS: Final = Prepared(
     """
     SELECT * FROM keep_operator.run_step WHERE run_id = %(id)s ORDER BY position, iteration, attempt, try_number
@@ -231,6 +210,23 @@ class Claim:
     inputs: Mapping[str, Any]
     event: Mapping[str, Any] | None
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one write tells of a run.
+
+    ``steps``: those that are begun, and those that have ended, begun before or never (skipped). ``lines`` for its log: ``at`` in ISO
+    form, ``position``, ``level``, ``message``. ``enrichments``: by the fingerprint of an alert what a step tells of it,
+    ``{key: {"value": …, "disposable": …}}``.
+    """
+
+    steps: Sequence[Step] = ()
+    lines: Sequence[Mapping[str, Any]] = ()
+    enrichments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+NOTHING: Final = Progress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,44 +279,9 @@ async def claim(conn: Connection, run_id: UUID, worker: str) -> Claim | None:
     )
 
 
-async def begin(conn: Connection, run: Run, step: Step) -> None:
-    """Mark that a step is begun, before it has any effect. Raises Lost."""
-    marks = {"name": step.name, "kind": step.kind, "type": step.type, "side_effects": step.side_effects}
-    await _write_step(conn, run, _BEGIN, {**_place(step), **marks, "state": StepState.RUNNING})
-
-
-async def finish(
-    conn: Connection, run: Run, step: Step, enrichments: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-) -> None:
-    """Note how a step that was begun has ended: the checkpoint. Raises Lost.
-
-    ``enrichments``: by the fingerprint of an alert what the step tells of it, ``{key: {"value": …, "disposable": …}}``.
-    """
-    result, truncated = _cut(step.result)
-    given = {
-        "state": step.state,
-        "result": result,
-        "truncated": truncated or step.result_truncated,
-        "message": _short(step.message),
-        "facts": None if step.facts is None else documents.text(dict(step.facts)),
-    }
-    await _write_step(conn, run, _FINISH, {**_place(step), **given})
-    for fingerprint, more in enrichments.items():
-        about = {"tenant": run.tenant_id, "fingerprint": fingerprint, "more": documents.text(dict(more))}
-        await conn.execute(_ENRICH, about)
-
-
-async def note(conn: Connection, run: Run, step: Step) -> None:
-    """Note a step that ended without being begun: skipped, or failed before it could have any effect. Raises Lost."""
-    given = {
-        "name": step.name,
-        "kind": step.kind,
-        "type": step.type,
-        "state": step.state,
-        "message": _short(step.message),
-        "facts": None if step.facts is None else documents.text(dict(step.facts)),
-    }
-    await _write_step(conn, run, _NOTE, {**_place(step), **given})
+async def write(conn: Connection, run: Run, progress: Progress) -> None:
+    """Tell how far the run is: in one statement, so all of it or nothing. Raises Lost."""
+    await _write(conn, run, _WRITE, _told(progress))
 
 
 async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) -> None:
@@ -329,36 +290,30 @@ async def note_providers(conn: Connection, run: Run, hashes: Mapping[str, str]) 
 
 
 async def end(
-    conn: Connection, run: Run, reason: Reason, message: str, lines: Sequence[Mapping[str, Any]] = ()
+    conn: Connection, run: Run, reason: Reason, message: str, progress: Progress = NOTHING, job: int | None = None
 ) -> State:
-    """End the run, with the last ``lines`` of its log, as `log` takes them; nothing changes that any more. Raises Lost."""
+    """End the run, with the last of its progress, and with it its ``job``; nothing changes that any more. Raises Lost."""
     state = STATE_OF[reason]
-    given = {"id": run.id, "attempt": run.attempt, "state": state, "reason": reason, "message": _short(message)}
-    await _write(conn, run, _END, {**given, "lines": _lines(lines)})
+    given = {"state": state, "reason": reason, "message": _short(message), "job": job}
+    await _write(conn, run, _END, {**given, **_told(progress)})
     return state
 
 
 async def ended(conn: Connection, run: Run, reason: Reason) -> bool:
     """Whether it has ended so in this claim: what `end` wrote, though its answer was lost."""
-    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    row = (await conn.execute(_STATE, {"id": run.id, "attempt": run.attempt})).one_or_none()
     return row is not None and row.reason == reason
 
 
 async def returned(conn: Connection, run: Run) -> bool:
     """Whether it was given back in this claim, though the answer was lost."""
-    row = (await conn.execute(_MINE, {"id": run.id, "attempt": run.attempt})).one_or_none()
+    row = (await conn.execute(_STATE, {"id": run.id, "attempt": run.attempt})).one_or_none()
     return row is not None and row.worker is None and row.reason is None
 
 
-async def give_back(conn: Connection, run: Run) -> None:
+async def give_back(conn: Connection, run: Run, progress: Progress = NOTHING) -> None:
     """Note that the worker gives the run back in order, between two steps: that is no loss. Raises Lost."""
-    await _write(conn, run, _GIVE_BACK, {})
-
-
-async def log(conn: Connection, run: Run, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Add lines (``at`` in ISO form, ``position``, ``level``, ``message``) to the run's log; those of a lost claim are dropped."""
-    if lines:
-        await conn.execute(_LOG, {"id": run.id, "attempt": run.attempt, "lines": _lines(lines)})
+    await _write(conn, run, _GIVE_BACK, _told(progress))
 
 
 async def steps(conn: Connection, run_id: UUID, most: int = 1_000) -> list[Step]:
@@ -408,15 +363,36 @@ async def _write(conn: Connection, run: Run, what: Prepared, values: Mapping[str
         raise Lost(run.id)
 
 
-async def _write_step(conn: Connection, run: Run, what: Prepared, values: Mapping[str, Any]) -> None:
-    """A write that may be repeated: the second time it finds what it would have done."""
-    given = {"id": run.id, "attempt": run.attempt, **values}
-    if (await conn.execute(what, given)).first() is None and (await conn.execute(_STANDS, given)).first() is None:
-        raise Lost(run.id)
+def _told(progress: Progress) -> dict[str, str]:
+    lines = [dict(line, message=_short(str(line["message"]))) for line in progress.lines[:LOG_LINES]]
+    more = [{"fingerprint": each, "more": told} for each, told in progress.enrichments.items()]
+    return {
+        "steps": _text([_row(step) for step in progress.steps]),
+        "lines": _text(lines),
+        "enrichments": _text(more),
+    }
 
 
-def _place(step: Step) -> dict[str, Any]:
-    return {"position": step.position, "iteration": step.iteration, "try_number": step.try_number}
+def _text(rows: list[dict[str, Any]]) -> str:
+    return documents.text(rows) if rows else "[]"
+
+
+def _row(step: Step) -> dict[str, Any]:
+    result, truncated = _cut(step.result)
+    return {
+        "position": step.position,
+        "iteration": step.iteration,
+        "try_number": step.try_number,
+        "name": step.name,
+        "kind": step.kind,
+        "type": step.type,
+        "state": step.state,
+        "side_effects": step.side_effects,
+        "result": result,
+        "truncated": truncated or step.result_truncated,
+        "message": _short(step.message),
+        "facts": None if step.facts is None else documents.text(dict(step.facts)),
+    }
 
 
 def _cut(result: Any) -> tuple[str | None, bool]:
@@ -431,10 +407,6 @@ def _cut(result: Any) -> tuple[str | None, bool]:
     if len(text) <= RESULT_LIMIT:
         return text, False
     return documents.text(text[: RESULT_LIMIT - 1_024]), True
-
-
-def _lines(lines: Sequence[Mapping[str, Any]]) -> str:
-    return documents.text([dict(line, message=_short(str(line["message"]))) for line in lines[:LOG_LINES]])
 
 
 def _short(text: str | None) -> str | None:

@@ -111,6 +111,13 @@ _TIMELINE: Final = _pages(
     LEDGER.c.id,
 )
 _OF_TENANT: Final = _pages(sa.select(LEDGER).where(LEDGER.c.tenant_id == sa.bindparam("tenant")), LEDGER.c.id)
+_OF_ITS_OBJECT: Final = _pages(
+    sa.select(LEDGER).where(
+        LEDGER.c.tenant_id == sa.bindparam("tenant"),
+        *(LEDGER.c[name] == sa.bindparam(name) for name in ("kind", "namespace", "name")),
+    ),
+    LEDGER.c.id,
+)
 _OF_OBJECT: Final = _pages(
     sa.select(LEDGER).where(
         *(LEDGER.c[name] == sa.bindparam(name) for name in ("kind", "namespace", "name")),
@@ -169,9 +176,12 @@ async def timeline(
 
 
 async def entries_of_tenant(
-    conn: Connection, tenant_id: str, *, after: str | None = None, limit: int = ledger.PAGE
+    conn: Connection, tenant_id: str, key: Key | None = None, *, after: str | None = None, limit: int = ledger.PAGE
 ) -> Page[Entry]:
-    """The ledger of a tenant, the last entry first."""
+    """The ledger of a tenant, or its part about one object, the last entry first."""
+    if key is not None:
+        asked = {"tenant": tenant_id, "kind": key.kind, "namespace": key.namespace, "name": key.name}
+        return await _page(conn, "tenant", _OF_ITS_OBJECT, asked, after, limit, ledger.entry)
     return await _page(conn, "tenant", _OF_TENANT, {"tenant": tenant_id}, after, limit, ledger.entry)
 
 

@@ -63,6 +63,20 @@ _RATES: Final = """
     ) lately WHERE %(trigger)s::text IS NULL OR lately.trigger = %(trigger)s
     GROUP BY lately.revision ORDER BY lately.revision DESC
 """
+# Runs that have ended, of each version the newest, by the piece of time in which they were asked for.
+_COURSE: Final = Prepared(
+    """
+    SELECT lately.revision AS number, floor(extract(epoch FROM lately.queued_at - %(since)s) / %(piece_s)s)::int AS piece,
+        count(*) AS ended, count(*) FILTER (WHERE lately.state <> 'Succeeded') AS failures
+    FROM unnest(%(numbers)s::int[]) AS version(number) CROSS JOIN LATERAL (
+        SELECT revision, state, queued_at FROM keep_operator.run
+        WHERE workflow_id = %(workflow_id)s AND revision = version.number AND id >= %(since_id)s AND queued_at >= %(since)s
+            AND state IN ('Succeeded', 'Failed', 'TimedOut')
+        ORDER BY id DESC LIMIT %(most)s
+    ) lately GROUP BY 1, 2 ORDER BY 1, 2
+    """,
+    {},
+)
 _GET: Final = Prepared(
     f"""
     SELECT {runs.COLUMNS}, run.inputs, run.event, w.owner_cluster AS cluster, w.owner_namespace AS namespace,
@@ -126,6 +140,16 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """How many runs of a version have ended that were asked for in one piece of time; the first piece is 0."""
+
+    number: int
+    piece: int
+    ended: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class InFull:
     """A run, what it got, and whose it is; of a workflow that nobody owns cluster and namespace are None."""
 
@@ -185,9 +209,25 @@ async def rates(conn: Connection, workflow_id: UUID, wanted: Wanted, most: int =
     question = _RATES.format(several=several, filters=_filters(given))
     rows = await conn.execute(Prepared(question, {}), {**given, "trigger": wanted.trigger})
     return [
-        Rate(row.number, row.content_hash, row.runs, row.ended, row.failures, *(row.took_s or (None, None)), row.since)
+        Rate(row.number, row.content_hash, row.runs, row.ended, row.failures, median_s, p95_s, row.since)
         for row in rows
+        for median_s, p95_s in (row.took_s or (None, None),)
     ]
+
+
+async def course(
+    conn: Connection, workflow_id: UUID, numbers: Sequence[int], since: datetime, piece: timedelta, most: int = COUNTED
+) -> list[Piece]:
+    """How many runs of these versions failed, in each piece of the time since then; of each version the newest ``most``."""
+    given = {
+        "workflow_id": workflow_id,
+        "numbers": list(numbers),
+        "since": since,
+        "since_id": _id_at(since, -_CLOCKS_APART),
+        "piece_s": piece.total_seconds(),
+        "most": most,
+    }
+    return [Piece(*row) for row in await conn.execute(_COURSE, given)]
 
 
 async def get(conn: Connection, run_id: UUID) -> InFull | None:

@@ -77,15 +77,12 @@ async def set_canary(conn: Connection, seen: Lineage, canary: Canary, *, actor: 
         .select_from(sa.join(LOCKED, WORKFLOW, WORKFLOW.c.id == LOCKED.c.id))
         .where(WORKFLOW.c.active_revision == canary.stable, ~workflows.barred(sa.literal(canary.candidate)))
     )
+    put: sa.Insert | sa.Update
     if known is None:
         put = upsert(CANARY).from_select(["workflow_id", *values], allowed).on_conflict_do_nothing()
     else:
-        put = upsert(CANARY).from_select(["workflow_id", *values], allowed)
-        put = put.on_conflict_do_update(
-            index_elements=[CANARY.c.workflow_id],
-            set_={name: put.excluded[name] for name in values},
-            where=_as_seen(known),
-        )
+        may = allowed.cte("may")
+        put = sa.update(CANARY).where(CANARY.c.workflow_id == may.c.id, _as_seen(known)).values(**values)
     begins = known is None or known.began != canary.began
     details = {
         "id": str(seen.id),

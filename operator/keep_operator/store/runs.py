@@ -10,7 +10,7 @@ the run's id and nothing else; when it is taken up, that row says what to load.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -28,6 +28,8 @@ from keep_operator.store.connection import Connection, Prepared, Row
 # What jobs are called in the queue.
 TASK: Final = "keep_operator.run"
 QUEUE: Final = "runs"
+# Part of the statement that ends a run: the job that has brought it to this worker goes at the same moment.
+JOB_GONE: Final = "DELETE FROM keep_operator.procrastinate_jobs job USING held WHERE job.id = %(job)s"
 # A tenant's next run is less urgent with each that it has waiting; more than these make no difference.
 BACKLOG: Final = 1_000
 # Rows that one statement removes at most, so that none holds locks for long (A-RET-6).
@@ -44,13 +46,14 @@ _COLUMNS: Final = """
 COLUMNS: Final = " ".join(_COLUMNS.split())
 
 # The candidate: the revision of that number, tag or hash (of several the active one, else the newest), of the run that is to be
-# tried again, or else the active one. The definition is looked into only where its strategy can matter.
+# tried again, or else the active one. The definition is looked into only where its strategy or its inputs can matter.
 _LOOK: Final = Prepared(
     """
     SELECT w.id, w.tenant_id, w.suspended, w.settings, w.active_revision, again.try_number,
         c.number, c.content_hash, c.flaw_message, c.first_active_at, c.denied, c.rejected, c.approved_reason,
         tried.candidate, tried.weight, tried.sticky_key, tried.content_hash AS candidate_hash,
         CASE WHEN %(fingerprint)s::text IS NOT NULL THEN c.definition ->> 'strategy' END AS strategy,
+        CASE WHEN NOT %(by_itself)s THEN c.definition -> 'inputs' END AS inputs,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
             AND completed_at IS NULL) AS unfinished,
         EXISTS (SELECT 1 FROM keep_operator.run WHERE tenant_id = w.tenant_id AND workflow_id = w.id
@@ -70,13 +73,13 @@ _LOOK: Final = Prepared(
             JOIN keep_operator.revision_state d ON d.workflow_id = alike.workflow_id AND d.number = alike.number
             WHERE alike.workflow_id = w.id AND alike.content_hash = r.content_hash) verdict
         WHERE r.workflow_id = w.id AND r.number = CASE
-            WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             WHEN %(number)s::int IS NOT NULL THEN %(number)s::int
             WHEN %(hash)s::text IS NOT NULL THEN (SELECT alike.number FROM keep_operator.workflow_revision alike
                 WHERE alike.workflow_id = w.id AND alike.content_hash = %(hash)s::text
                 ORDER BY alike.number = w.active_revision DESC NULLS LAST, alike.number DESC LIMIT 1)
             WHEN %(tag)s::text IS NOT NULL THEN (SELECT t.number FROM keep_operator.revision_tag t
                 WHERE t.workflow_id = w.id AND t.tag = %(tag)s::text)
+            WHEN %(retry_of)s::uuid IS NOT NULL THEN again.revision
             ELSE w.active_revision END
     ) c ON true
     WHERE w.id = %(workflow_id)s AND w.deleted_at IS NULL
@@ -225,7 +228,7 @@ async def request(conn: Connection, workflow_id: UUID, asked: Asked) -> Requeste
             return Requested(run_of(row), created=True)
         before = await _asked_before(conn, workflow_id, asked)
     if before is None:
-        raise Conflict(failures.SYNC_FAILED, "the workflow has changed while a run of it was asked for; ask again")
+        raise _changed()
     return Requested(before, created=False)
 
 
@@ -323,17 +326,23 @@ async def _bound(conn: Connection, workflow_id: UUID, asked: Asked) -> tuple[Bou
         "workflow_id": workflow_id,
         "retry_of": asked.retry_of,
         "fingerprint": asked.fingerprint,
+        "by_itself": asked.by_itself,
         "number": None if reference is None else reference.number,
         "hash": None if reference is None else reference.content_hash,
         "tag": None if reference is None else reference.tag,
     }
     row = (await conn.execute(_LOOK, wanted)).one_or_none()
     seen = None if row is None else _seen(row)
-    if seen is not None and seen.tried is not None and await asyncio.to_thread(binding.is_tried, asked, seen):
-        assert seen.tried is not None
-        row = (await conn.execute(_LOOK, {**wanted, "number": seen.tried.number})).one_or_none()
-        seen = None if row is None else _seen(row)
+    tried = None if seen is None else seen.tried
+    if tried is not None and await asyncio.to_thread(binding.is_tried, asked, workflow_id, tried):
+        row = (await conn.execute(_LOOK, {**wanted, "number": tried.number})).one_or_none()
+        # Where that canary is over by now, the statement that makes the run finds none.
+        seen = None if row is None else replace(_seen(row), tried=tried)
     return binding.bind(asked, seen), seen
+
+
+def _changed() -> Conflict:
+    return Conflict(failures.SYNC_FAILED, "the workflow has changed while a run of it was asked for; ask again")
 
 
 def _seen(row: Row) -> Seen:
@@ -360,6 +369,7 @@ def _seen(row: Row) -> Seen:
         unfinished=row.unfinished,
         unfinished_alike=row.unfinished_alike,
         try_number=row.try_number or 0,
+        inputs=row.inputs or (),
     )
 
 

@@ -5,10 +5,11 @@ from typing import Final
 
 from component.apiserver.patches import Json
 from component.apiserver.state import ours
-from keep_operator.resources.kinds import Resource
+from keep_operator.resources.kinds import ACCESS_REVIEWS, Resource
 
-REVIEWS: Final = Resource(
-    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+REVIEWS: Final = (
+    Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False),
+    ACCESS_REVIEWS,
 )
 """Asked, never stored: everybody may do everything here."""
 
@@ -25,7 +26,7 @@ def find(served: Sequence[Resource], path: list[str]) -> tuple[Resource, str, li
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
-    for resource in (*served, REVIEWS):
+    for resource in (*served, *REVIEWS):
         if (resource.group, resource.version, resource.plural) == (group, version, rest[0]):
             return resource, namespace, rest[1:]
     return None

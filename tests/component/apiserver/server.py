@@ -240,7 +240,7 @@ class ApiServer:
     def _write(self, asked: Asked) -> tuple[int, Json]:
         state, resource, name, body = self.state, asked.resource, asked.name, asked.body
         manager = asked.query.get("fieldManager", asked.client)
-        if resource == discovery.REVIEWS:
+        if resource in discovery.REVIEWS:
             return 201, body | {"status": {"allowed": True}}
         match asked.verb:
             case "POST":

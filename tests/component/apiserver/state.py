@@ -20,6 +20,8 @@ from typing import Any, Final, NamedTuple
 from component.apiserver import patches
 from component.apiserver.patches import Json, Path
 from keep_operator.resources.kinds import (
+    ADMISSION_POLICIES,
+    ADMISSION_POLICY_BINDINGS,
     CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
     EVENTS,
@@ -31,7 +33,9 @@ from keep_operator.resources.kinds import (
     Resource,
 )
 
-CORE: Final = (NAMESPACES, SECRETS, CONFIG_MAPS, EVENTS, LEASES, CUSTOM_RESOURCE_DEFINITIONS)
+POLICIES: Final = (ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS)
+"""Kept and shown, and not carried out: here nobody asks who somebody is."""
+CORE: Final = (NAMESPACES, SECRETS, CONFIG_MAPS, EVENTS, LEASES, CUSTOM_RESOURCE_DEFINITIONS, *POLICIES)
 """What every cluster has, as far as anybody here asks for it; kopf hangs without Namespaces, Events and CRDs."""
 FIRST_VERSION: Final = 1000
 NAMESPACE_CONTROLLER: Final = "kubernetes"
@@ -155,7 +159,7 @@ class State:
             **({"namespace": name.namespace} if name.namespace else {}),
             "uid": str(uuid.uuid4()),
             "creationTimestamp": self._stamp(),
-            **({"generation": 1} if ours(resource) else {}),
+            **({"generation": 1} if counted(resource) else {}),
         }
         if ours(resource):
             made.pop("status", None)
@@ -186,7 +190,7 @@ class State:
         changed = _as_stored(resource, changed)
         if changed == old:
             return old
-        if ours(resource) and _declared(changed) != _declared(old):
+        if counted(resource) and _declared(changed) != _declared(old):
             changed["metadata"]["generation"] += 1
         going = "deletionTimestamp" in old["metadata"] and not finalizers and resource != NAMESPACES
         changed = self._settled(resource, name, "DELETED" if going else "MODIFIED", changed)
@@ -313,6 +317,11 @@ class State:
 def definition(resource: Resource) -> Name:
     """The name of the definition of a kind."""
     return Name("", f"{resource.plural}.{resource.group}")
+
+
+def counted(resource: Resource) -> bool:
+    """Whether its objects count the generations of their specs, as far as anybody here asks for them."""
+    return ours(resource) or resource in POLICIES
 
 
 def ours(resource: Resource) -> bool:

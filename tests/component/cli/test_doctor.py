@@ -1,6 +1,6 @@
 """What `keep-operator doctor` finds in a cluster that has everything, and more than it should."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -9,7 +9,16 @@ from component.apiserver.state import Name, definition
 from keep_operator.cli import doctor
 from keep_operator.cli.doctor import Check, Verdict
 from keep_operator.cluster.client import Cluster
-from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, PROVIDERS, TENANTS, WORKFLOWS
+from keep_operator.domain import proof
+from keep_operator.resources.kinds import (
+    ADMISSION_POLICIES,
+    ADMISSION_POLICY_BINDINGS,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    PROVIDERS,
+    TENANTS,
+    WORKFLOWS,
+)
+from manifests import admission_binding, admission_policy
 
 pytestmark = pytest.mark.component
 
@@ -66,3 +75,28 @@ async def test_without_helm_there_is_nothing_to_say() -> None:
     async with serve() as server:
         server.state.create(TENANTS, Name("", "team"), {"metadata": helm("ops/team"), "spec": {}})
         assert await checks(server) == []
+
+
+async def told_of_decisions(server: ApiServer, unverified: Literal["Refuse", "Record"] = "Refuse") -> Check:
+    """What is said of who decides."""
+    async with Cluster(server.connect("operator")) as cluster:
+        (check,) = [check async for check in doctor.decision_checks(cluster, unverified)]
+    return check
+
+
+async def test_whether_anybody_can_prove_who_decides_is_told() -> None:
+    """Before somebody wonders why an approval ends ActorUnverified, or why everybody may decide."""
+    async with serve() as server:
+        server.state.create(ADMISSION_POLICIES, Name("", proof.POLICY), admission_policy())
+        half = await told_of_decisions(server)
+        everything = await told_of_decisions(server, "Record")
+        server.state.create(ADMISSION_POLICY_BINDINGS, Name("", proof.POLICY), admission_binding())
+        whole = await told_of_decisions(server)
+        server.state.served.remove(ADMISSION_POLICIES)
+        old = await told_of_decisions(server)
+    assert (half.verdict, everything.verdict, whole.verdict, old.verdict) == (*[Verdict.WARN] * 2, "ok", Verdict.WARN)
+    assert 'no ValidatingAdmissionPolicyBinding "keep-operator-decision"' in half.fact
+    assert "refused" in half.remedy
+    assert "give that right with care" in everything.remedy
+    assert "proves who makes them, since 20" in whole.fact
+    assert "from 1.30 on" in old.fact

@@ -80,7 +80,7 @@ def workflow() -> Json:
         "status": {
             "workflowId": LINEAGE,
             "activeRevision": {"number": 2},
-            "desiredRevision": {"number": 3},
+            "desiredRevision": {"number": 3, "contentHash": HASHES[3]},
             "hold": {
                 "rejectedHash": HASHES[3],
                 "target": 2,
@@ -95,7 +95,15 @@ def workflow() -> Json:
                 {"revision": 2, "at": "2026-11-25T02:00:00Z", "reason": "AllAtOnce", "actor": "ann@example.com"},
                 {"revision": 1, "at": "2026-11-25T01:00:00Z", "reason": "AllAtOnce", "actor": "ann@example.com"},
             ],
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "It is so"}],
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "Ready",
+                    "message": "It is so",
+                    "lastTransitionTime": "2026-11-25T04:00:00Z",
+                }
+            ],
         },
     }
 

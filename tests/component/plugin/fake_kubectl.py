@@ -24,9 +24,15 @@ def main() -> None:
     verb = " ".join(plain[:2]) if plain[0] in ("auth", "config") else "watch" if "--watch" in words else plain[0]
     if verb in world["hanging"]:
         signal.pause()
-    if verb in world["failures"]:
-        fail(world["failures"][verb])
-    if plain[0] in ("get", "create", "patch"):
+    kind = (
+        f"get {plain[1].partition('.')[0]}" if plain[0] == "get" else "dry-run" if "--dry-run=server" in words else verb
+    )
+    for each in (verb, kind):
+        if each in world["failures"]:
+            fail(world["failures"][each])
+    if "--dry-run=server" in words:
+        would_be_stored(world, json.loads(given or ""))
+    elif plain[0] in ("get", "create", "patch"):
         about_objects(world, plain, words, given)
     else:
         about_the_rest(world, plain, words)
@@ -57,6 +63,13 @@ def about_objects(world: dict[str, Any], plain: list[str], words: list[str], giv
             say(json.dumps(found(world, kind, name)))
         case _:
             fail(f"error: unknown command {words}")
+
+
+def would_be_stored(world: dict[str, Any], thing: dict[str, Any]) -> None:
+    """What the server would make of an object: what it has of it, with what was sent, and what it gives to all."""
+    known = world["objects"].get(f"{thing['kind'].lower()}s.keep-operator.dev/{thing['metadata']['name']}", {})
+    given = {"uid": "uid-of-the-server", "resourceVersion": "7", "creationTimestamp": "2026-11-25T00:00:00Z"}
+    say(json.dumps({**known, **thing, "metadata": {**given, **known.get("metadata", {}), **thing["metadata"]}}))
 
 
 def about_the_rest(world: dict[str, Any], plain: list[str], words: list[str]) -> None:

@@ -66,6 +66,15 @@ def test_what_is_only_decided_about_is_not_told_as_a_move(terminal: Terminal) ->
         (("note", "checked with Ann"), {"action": "Note", "reason": "checked with Ann"}),
         (("note", "checked", "--of", HASHES[1]), {"action": "Note", "revision": {"number": 1}}),
         (("resume", "--on-behalf-of", "dave"), {"action": "Resume", "onBehalfOf": "dave"}),
+        (("approve",), {"action": "Approve", "revision": {"contentHash": HASHES[3]}}),
+        (("approve", "v3", "-m", "read it"), {"action": "Approve", "reason": "read it"}),
+        (("deny", "latest", "-m", "x"), {"action": "Deny", "revision": {"contentHash": HASHES[3]}}),
+        (("check", "load"), {"action": "CheckItem", "item": "load", "revision": {"contentHash": HASHES[3]}}),
+        (("check", "load", "--of", HASHES[3][:8]), {"action": "CheckItem", "revision": {"contentHash": HASHES[3]}}),
+        (("promote",), {"action": "Promote"}),
+        (("promote", "--full"), {"action": "Promote", "full": True}),
+        (("abort", "-m", "drowning"), {"action": "Abort", "reason": "drowning"}),
+        (("pause",), {"action": "Pause"}),
     ],
 )
 def test_each_decision_is_one_the_operator_takes(
@@ -81,6 +90,38 @@ def test_each_decision_is_one_the_operator_takes(
     assert decision.violations(parsed, made["metadata"]["name"]) == ()
     assert spec.items() <= made["spec"].items()
     assert made["spec"]["expect"] == {"activeRevision": 2}
+
+
+@pytest.mark.parametrize("words", [("approve", "v1"), ("deny", "v2", "-m", "x"), ("check", "load", "--of", "v2")])
+def test_who_read_an_older_version_is_told_before_anything_is_made(terminal: Terminal, words: tuple[str, ...]) -> None:
+    """While somebody reads, another version comes: the answer names it and how to compare, and nothing is decided."""
+    result = terminal.keep(words[0], "high-cpu", *words[1:])
+    assert result.exit_code == 1
+    assert f"but for v3 ({HASHES[3][:8]})" in result.stderr
+    assert f"kubectl keep diff high-cpu {'v1' if 'v1' in words else 'v2'} v3" in result.stderr
+    assert terminal.created == []
+
+
+def test_what_is_approved_is_the_content_that_is_desired(terminal: Terminal) -> None:
+    """A version that has no object yet is approved by the hash which the status tells; a broken spec has none to approve."""
+    status = terminal.objects["workflows.keep-operator.dev/high-cpu"]["status"]
+    status["desiredRevision"] = {"number": 4, "contentHash": "d" * 64}
+    terminal.answers("True", "Done", "v4 is approved", action="Approve")
+    assert terminal.keep("approve", "high-cpu").exit_code == 0
+    assert terminal.created[0]["spec"]["revision"] == {"contentHash": "d" * 64}
+    del status["desiredRevision"]
+    terminal.objects["workflows.keep-operator.dev/high-cpu"]["status"] = status
+    missing = terminal.keep("approve", "high-cpu")
+    assert (missing.exit_code, "has no version" in missing.stderr) == (4, True)
+
+
+def test_a_canary_is_decided_on_by_its_number(terminal: Terminal) -> None:
+    """Who promotes what they see does not promote what has begun meanwhile."""
+    terminal.objects["workflows.keep-operator.dev/high-cpu"]["status"]["canary"] = {"revision": 3, "weight": 10}
+    terminal.answers("True", "Done", "v3 is at step 2 of 3, with 30 %", action="Promote", **{"from": 2, "to": 3})
+    result = terminal.keep("promote", "high-cpu")
+    assert result.stdout == "Done: v3 is at step 2 of 3, with 30 %\n"
+    assert terminal.created[0]["spec"]["revision"] == {"number": 3}
 
 
 @pytest.mark.parametrize(

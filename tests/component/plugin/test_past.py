@@ -1,6 +1,7 @@
 """`kubectl keep history` and `show`: what runs, what there is, and what it does."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -166,3 +167,50 @@ def test_without_kubectl_the_remedy_is_said(terminal: Terminal, monkeypatch: pyt
     result = terminal.keep("history", "high-cpu")
     assert result.exit_code == 3
     assert "kubectl cannot be run" in result.stderr
+
+
+def test_a_canary_and_shut_gates_are_told(terminal: Terminal) -> None:
+    """Whoever looks during a release sees who has which share, at which step, and what is waited for."""
+    flow = terminal.objects["workflows.keep-operator.dev/high-cpu"]
+    flow["spec"]["release"] = {"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 10}, {"pause": {}}]}}}
+    del flow["status"]["hold"]
+    flow["status"]["canary"] = {
+        "revision": 3,
+        "weight": 10,
+        "stepIndex": 1,
+        "stepStartedAt": "2026-11-25T05:00:00Z",
+        "paused": True,
+    }
+    shown = terminal.keep("history", "high-cpu").stdout
+    assert shown.startswith("high-cpu in monitoring: v2 is active, v3 is tried\n")
+    assert (
+        "  Canary: v3 has 10 % of the runs, at step 2 of 2 since 2026-11-25 05:00:00 UTC, waits for a person\n" in shown
+    )
+    assert re.search(r"v3 +[0-9a-f]{8} +canary", shown)
+
+    del flow["status"]["canary"]
+    third = next(each for name, each in terminal.objects.items() if "-v3-" in name)
+    waiting = {"type": "Ready", "status": "Unknown", "reason": "AwaitingApproval", "message": "Approval is asked for"}
+    third["status"]["conditions"].append(waiting)
+    third["status"]["approvals"] = [{"actor": "dave", "decision": "Approve", "at": "2026-11-25T05:00:00Z"}]
+    asked = {"status": "Unknown", "reason": "AwaitingApproval", "message": "v3 needs approval, 1 of 2 to come."}
+    flow["status"]["conditions"] += [{"type": "Approved", **asked}, {"type": "Deployed", **asked}]
+    terminal.put(flow)
+    terminal.put(third)
+    shown = terminal.keep("history", "high-cpu").stdout
+    assert shown.count("v3 needs approval, 1 of 2 to come.") == 1
+    assert re.search(r"v3 +[0-9a-f]{8} +awaits approval", shown)
+    told = json.loads(terminal.keep("history", "high-cpu", "-o", "json").stdout)
+    assert told["revisions"][0]["approvals"] == third["status"]["approvals"]
+
+
+def test_who_took_it_back_is_told(terminal: Terminal) -> None:
+    """A rollback by itself and an aborted canary do not read as if a person had rolled back."""
+    flow = terminal.objects["workflows.keep-operator.dev/high-cpu"]
+    flow["status"]["hold"] |= {"automatic": True, "actor": "keep-operator", "reason": "3 of 5 runs failed"}
+    shown = terminal.keep("history", "high-cpu").stdout
+    assert "  Taken back 2026-11-25 04:00:00 UTC by keep-operator: 3 of 5 runs failed\n" in shown
+    flow = terminal.objects["workflows.keep-operator.dev/high-cpu"]
+    flow["status"]["hold"] |= {"automatic": False, "actor": "bob", "reason": ""}
+    flow["status"]["conditions"].append({"type": "Deployed", "status": "False", "reason": "Aborted", "message": "x"})
+    assert "  Canary aborted 2026-11-25 04:00:00 UTC by bob\n" in terminal.keep("history", "high-cpu").stdout

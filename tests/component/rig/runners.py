@@ -10,6 +10,7 @@ from keep_operator.domain.execution import ONCE, Reason, Run, Step, StepState
 from keep_operator.store import engine as database
 from keep_operator.store import executions, runs
 from keep_operator.store.connection import Connection
+from keep_operator.store.executions import Progress
 
 WORKER = "worker-1"
 
@@ -54,7 +55,7 @@ async def do(rig: Rig, run: Run, name: str, *, position: int = 0, failing: str =
         started_at=datetime.now(UTC),
     )
     async with at(rig) as conn:
-        await executions.begin(conn, run, step)
+        await executions.write(conn, run, Progress((step,)))
     ended = Step(
         **{
             **{field: getattr(step, field) for field in Step.__slots__},
@@ -63,7 +64,7 @@ async def do(rig: Rig, run: Run, name: str, *, position: int = 0, failing: str =
         }
     )
     async with at(rig) as conn:
-        await executions.finish(conn, run, ended)
+        await executions.write(conn, run, Progress((ended,)))
 
 
 async def end(rig: Rig, run: Run, reason: Reason = Reason.COMPLETED, message: str = "") -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from component.rig.process import Operator
 from component.rig.rig import Mark, Rig
-from manifests import Json, Thing, decision, definition, tenant, workflow
+from manifests import Json, Thing, admission_binding, admission_policy, decision, definition, tenant, workflow
 
 pytestmark = pytest.mark.component
 TEAM = tenant("team")
@@ -177,6 +177,23 @@ async def test_what_nobody_can_prove_is_not_done(rig: Rig) -> None:
     assert told.condition("Handled") == ("False", "ActorUnverified")
     assert "KEEP_OPERATOR_DECISIONS_UNVERIFIED" in told.message("Handled")
     assert rig.database.rows("SELECT 1 FROM keep_operator.revision_tag") == []
+
+
+async def test_what_the_policy_proves_is_done(rig: Rig) -> None:
+    """A-AP-5: with the chart's policy on the cluster the default carries out all; without it, nothing of it from then on."""
+    await with_two_versions(rig)
+    rig.user.apply(admission_policy(), admission_binding())
+    early = await decided(rig, decision("Tag", HELLO, "early", tag="early", revision={"number": 1}))
+    assert early.condition("Handled") == ("False", "ActorUnverified")
+    assert "was in force for a minute" in early.message("Handled")
+    await rig.rest(70.0)
+    told = await decided(rig, decision("Tag", HELLO, "proven", tag="good", revision={"number": 1}))
+    assert told.condition("Handled") == ("True", "Done"), told.message("Handled")
+    rig.user.delete(admission_policy())
+    late = await decided(rig, decision("Tag", HELLO, "late", tag="late", revision={"number": 1}))
+    assert late.condition("Handled") == ("False", "ActorUnverified")
+    entries = [entry for entry in rig.database.ledger("WorkflowDecision") if entry["action"] == "Handled"]
+    assert [entry["details"].get("verified", True) for entry in entries] == [False, True, False]
 
 
 async def test_nobody_waits_for_ever(rig: Rig) -> None:

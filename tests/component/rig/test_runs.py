@@ -185,6 +185,23 @@ async def test_what_may_not_run(rig: Rig, spec: Json, reason: str) -> None:
     assert not rig.user.get(manifest)
 
 
+async def test_inputs_that_the_version_does_not_take(rig: Rig) -> None:
+    """Refused where it is accepted, with the input in the message; nothing runs, and another run with them corrected does."""
+    await operate(rig)
+    declared = {**definition("two"), "inputs": [{"name": "limit", "type": "number", "required": True}]}
+    rig.user.edit(HELLO, definition=declared)
+    await rig.rest()
+    bad, good = run(HELLO, "bad", inputs={"limit": "many"}), run(HELLO, "good", inputs={"limit": "90"})
+    rig.user.apply(bad, good)
+    told = await succeeded(rig, bad, "InvalidInputs")
+    assert told.condition("Accepted") == ("False", "InvalidInputs")
+    assert '"limit" must be a number' in told.message("Accepted")
+    await succeeded(rig, good, "Queued")
+    assert [each["owner_name"] for each in records(rig)] == ["good"]
+    rig.user.delete(bad)
+    await rig.user.gone(bad)
+
+
 async def test_a_suspended_workflow_takes_no_runs(rig: Rig) -> None:
     """Suspended in the same moment counts; what was accepted before goes on."""
     await operate(rig)
@@ -276,7 +293,7 @@ async def test_deleting_the_object_leaves_the_run_alone(rig: Rig) -> None:
 
 
 async def test_a_retry(rig: Rig) -> None:
-    """A-RUN-4: the same version and inputs, though another is active and the first object is gone."""
+    """A-RUN-4: the same version and inputs, though another is active and the first object is gone; or the version that is named."""
     await operate(rig)
     first = run(HELLO, inputs={"host": "db-1"}, ttlSecondsAfterFinished=0)
     rig.user.apply(first)
@@ -290,6 +307,12 @@ async def test_a_retry(rig: Rig) -> None:
     assert told.status["revision"]["number"] == 1
     one, two = records(rig)
     assert (two["retry_of"], two["try_number"], two["inputs"]) == (one["id"], 2, {"host": "db-1"})
+    other = run(HELLO, "other", retryOf={"name": "run-1"}, revision={"number": 2})
+    rig.user.apply(other)
+    told = await succeeded(rig, other, "Queued")
+    assert told.status["revision"]["number"] == 2
+    three = records(rig)[-1]
+    assert (three["retry_of"], three["try_number"], three["inputs"]) == (one["id"], 2, {"host": "db-1"})
 
 
 async def test_a_failed_run_says_which_version(rig: Rig) -> None:

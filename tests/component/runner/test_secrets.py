@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from component.runner.conftest import Make
 from component.runner.far_side import FarSide
 from keep_operator.domain.abilities import ABILITIES, Kind
 from keep_operator.runner.actions import ActionFailed, chat, mail, paging, perform, push, transport
+from keep_operator.runner.actions.call import Told
 
 pytestmark = pytest.mark.component
 
@@ -100,7 +104,33 @@ def configs(there: FarSide) -> dict[str, dict[str, Any]]:
         "http": {},
         "console": {"token": CANARY},
         "mock": {"token": CANARY},
+        "keep": {"token": CANARY},
     }
+
+
+class Repeating:
+    """The alerts of a tenant in which somebody has written the credential; or their database fails with it in its words."""
+
+    def __init__(self, behaviour: str) -> None:
+        self._behaviour = behaviour
+
+    def now(self) -> datetime:
+        """The time of day."""
+        return datetime(2026, 11, 29, tzinfo=UTC)
+
+    async def heard(self, since: datetime, until: datetime, most: int) -> list[dict[str, Any]]:
+        """One alert."""
+        self._fail()
+        return [{"name": CANARY, "note": f"{since} {until} {most}"}]
+
+    async def take(self, wanted: Sequence[Any], waits: timedelta | None, *, resolves: bool) -> list[Told]:
+        """All of them, and each has started something."""
+        self._fail()
+        return [Told({**each, "note": f"{waits} {resolves}"}, "created", (CANARY,), (CANARY,)) for each in wanted]
+
+    def _fail(self) -> None:
+        if self._behaviour in ("breaks", "drops"):
+            raise RuntimeError(CANARY)
 
 
 @pytest.fixture
@@ -176,12 +206,16 @@ async def test_a_canary(
             "method": "POST",
             "headers": {"Authorization": f"Bearer {CANARY}"},
         }
+    if type_name == "keep":
+        made = [{"name": CANARY, "fingerprint": "f"}]
+        asked = {"alert": made} if kind == "action" else {"version": 2, "filter": "name != ''"}
     asked = {**asked, **({"idempotency_key": True} if type_name == "http" else {})}
     told: list[object] = []
     try:
         # These two wait for the server's first word, which one of HTTP does not say.
         patience_s = 0.2 if type_name in ("mysql", "smtp") else 5
-        outcome = await perform(call(type_name, configs(there)[type_name], kind=kind, timeout_s=patience_s, **asked))
+        made_call = call(type_name, configs(there)[type_name], kind=kind, timeout_s=patience_s, **asked)
+        outcome = await perform(replace(made_call, alerts=Repeating(behaviour)))
         told += [outcome.result, outcome.message]
     except ActionFailed as failed:
         told += [

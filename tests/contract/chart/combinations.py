@@ -57,6 +57,7 @@ COMBINATIONS: Final[dict[str, Json]] = {
             "enabled": True,
             "relaxed": True,
             "serviceAccount": "system:serviceaccount:gitops:argocd-server",
+            "approvals": True,
         },
         "uninstall": {"purge": True},
     },

@@ -10,8 +10,10 @@ import pytest
 from cel_expr_python import cel
 
 from charts import ANCIENT, NAMESPACE, NEWEST, OLDEST, Json, helm, of_kind, one
+from keep_operator.domain import proof
 from keep_operator.resources.decision import ACTIONS
 from keep_operator.resources.kinds import GROUP
+from manifests import admission_binding, admission_policy
 
 pytestmark = pytest.mark.contract
 
@@ -106,6 +108,23 @@ def verb(name: str, on: str = "high-cpu", namespace: str = "monitoring") -> tupl
 def decision(action: str, actor: str = ALICE, **spec: object) -> Json:
     """As somebody sends it."""
     return {"spec": {"workflowRef": {"name": "high-cpu"}, "action": action, "actor": actor, "requestId": "1", **spec}}
+
+
+def test_the_operator_knows_the_policy_that_it_relies_on() -> None:
+    """What the operator takes for a proof is what the chart installs, no less and no more."""
+    objects = helm().render()
+    policy, binding = one(objects, POLICY, proof.POLICY), one(objects, f"{POLICY}Binding", proof.POLICY)
+    since = {"creationTimestamp": "2026-05-01T12:00:00Z", "generation": 1}
+    found = proof.standing(*({**each, "metadata": {**each["metadata"], **since}} for each in (policy, binding)))
+    assert found.lack == ""
+    assert _comparable(policy["spec"]) == _comparable(admission_policy()["spec"]), (
+        "the operator's tests use another policy"
+    )
+    assert binding["spec"] == admission_binding()["spec"]
+
+
+def _comparable(policy: Json) -> Json:
+    return {**policy, "validations": sorted("".join(each["expression"].split()) for each in policy["validations"])}
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -114,7 +114,7 @@ def test_rights_are_those_of_the_watched_namespaces() -> None:
         console = _rules(objects, "Role", f"{RELEASE}-console", namespace)
         assert {(rule["resources"][0], *rule["verbs"]) for rule in console} == {
             ("workflows", "get", "list"),
-            ("providers", "list"),
+            ("providers", "get", "list"),
             ("workflowdecisions", "get"),
             ("workflowrevisions", "list"),
         }

@@ -12,6 +12,7 @@ from keep_operator.domain.grammar import faults
 pytestmark = pytest.mark.contract
 
 FINDINGS = ("true", "false", "unknown")
+VERDICTS = ("Approve", "Deny", "Reject")
 ERRORS = (
     "KeepOperatorError",
     "Waiting",
@@ -61,6 +62,8 @@ def _given(node: ast.AST) -> Iterator[str]:
         case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[_, reason, *_]) if name in FINDINGS:
             yield from _texts(reason)
         case ast.Call(func=ast.Name(id=name), args=[reason, *_]) if name in ERRORS:
+            yield from _texts(reason)
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[_, reason]) if name in VERDICTS:
             yield from _texts(reason)
         case ast.Call(func=ast.Attribute(attr="record"), args=[_, _, reason, _]):
             yield from _texts(reason)

@@ -54,6 +54,7 @@ def test_metrics_have_the_labels_that_are_told() -> None:
         metrics.queue_wait_seconds,
         metrics.api_requests,
         metrics.events_dropped,
+        metrics.rollbacks,
         measures.start_seconds,
         measures.step_seconds,
         measures.steps_lost,
@@ -94,6 +95,8 @@ def test_every_field_of_the_runner_s_lines_is_documented() -> None:
                 case ast.keyword(arg="extra", value=ast.Dict(keys=keys)):
                     fields |= _texts(keys)
                 case ast.Assign(targets=[ast.Name(id="told") | ast.Attribute(attr="told")], value=ast.Dict(keys=keys)):
+                    fields |= _texts(keys)
+                case ast.FunctionDef(name="_named", body=[*_, ast.Return(value=ast.Dict(keys=keys))]):
                     fields |= _texts(keys)
     assert {"run", "workflowId", "count"} <= fields
     assert pages.documented(_rows("Lines of the runner")) == fields

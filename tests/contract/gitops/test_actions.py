@@ -34,9 +34,9 @@ def made(action: str, obj: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", cases("discoveryTests"))
 def test_what_makes_no_sense_now_cannot_be_clicked(case: dict[str, Any]) -> None:
-    """Every action is shown, and those that would be refused are grey."""
+    """Those that would be refused are grey; those about a canary or an approval are not even there without one."""
     found = lua.discover(lua.of("Workflow", "actions", "discovery.lua"), lua.read(FOLDER / case["inputPath"]))
-    assert sorted(found) == ACTIONS
+    assert set(found) <= set(ACTIONS)
     assert [{"name": name, **found[name]} for name in found] == sorted(
         case["result"], key=lambda each: list(found).index(each["name"])
     )
@@ -62,8 +62,18 @@ def test_what_a_click_makes_is_taken_by_the_operator(case: dict[str, Any]) -> No
 
 
 def test_every_action_is_tried() -> None:
-    """No button leads to a script that nobody ran."""
+    """No button leads to a script that nobody ran, and none is there that no Workflow shows."""
     assert sorted({case["action"] for case in TABLE["actionTests"]}) == ACTIONS
+    assert sorted({each["name"] for case in TABLE["discoveryTests"] for each in case["result"]}) == ACTIONS
+
+
+def test_nobody_approves_by_a_click_unless_the_chart_lets_argo_cd() -> None:
+    """Whoever may click would be who may approve: that has to be said, by `argocd.approvals`."""
+    awaiting = lua.read(FOLDER / "testdata" / "awaiting-approval.yaml")
+    script = lua.of("Workflow", "actions", "discovery.lua")
+    assert {"approve", "deny"} <= set(lua.discover(script, awaiting))
+    without = lua.discover(script.replace("local approvals = true", "local approvals = false"), awaiting)
+    assert not {"approve", "deny"} & set(without)
 
 
 def test_two_clicks_are_two_requests_unless_they_are_one() -> None:

@@ -29,7 +29,8 @@ def actions(data: dict[str, str]) -> dict[str, str]:
     """The scripts of the actions by name, as Argo CD reads them."""
     found: Any = yaml.safe_load(data[ACTIONS])
     assert found.keys() == {"discovery.lua", "definitions"}
-    assert same(found["discovery.lua"], lua.of("Workflow", "actions", "discovery.lua"))
+    approving = found["discovery.lua"].replace("local approvals = false", "local approvals = true")
+    assert same(approving, lua.of("Workflow", "actions", "discovery.lua"))
     return {each["name"]: each["action.lua"] for each in found["definitions"]}
 
 
@@ -67,6 +68,14 @@ def test_relaxed_scripts_wait_for_nobody() -> None:
         assert lua.health(script, obj)["status"] == expected
 
 
+def test_what_waits_for_approval_is_approved_by_a_click_where_that_is_wanted() -> None:
+    """Without `argocd.approvals` there is no such button."""
+    obj = lua.read(lua.SCRIPTS / "Workflow" / "actions" / "testdata" / "awaiting-approval.yaml")
+    for approvals in (True, False):
+        script = yaml.safe_load(patch(approvals=approvals)[ACTIONS])["discovery.lua"]
+        assert ("approve" in lua.discover(script, obj)) is approvals
+
+
 def test_decisions_are_made_as_the_account_that_is_given() -> None:
     """The API server refuses a decision whose actor is somebody else than who creates it."""
     account = "system:serviceaccount:gitops:argo-cd-server"
@@ -80,12 +89,15 @@ def test_decisions_are_made_as_the_account_that_is_given() -> None:
 
 def test_the_account_may_do_what_can_be_clicked_and_no_more() -> None:
     """Argo CD's own role creates no decisions; whoever gives roles otherwise gets none."""
-    values = {"argocd": {"enabled": True, "serviceAccount": "someone"}}
     name = "keep-operator-argocd"
-    (role,), (binding,) = (of_kind(helm().render(values), kind, name) for kind in ("ClusterRole", "ClusterRoleBinding"))
-    told = {(*rule["resources"], verb) for rule in role["rules"] for verb in rule["verbs"]}
     clicks = {("workflows", verb) for verb in actions(patch())}
-    assert told == {("workflowdecisions", "create"), ("workflows", "onbehalfof"), *clicks}
+    approving = {("workflows", "approve"), ("workflows", "deny")}
+    for approvals, more in ((True, clicks), (False, clicks - approving)):
+        values: Json = {"argocd": {"enabled": True, "serviceAccount": "someone", "approvals": approvals}}
+        objects = helm().render(values)
+        (role,), (binding,) = (of_kind(objects, kind, name) for kind in ("ClusterRole", "ClusterRoleBinding"))
+        told = {(*rule["resources"], verb) for rule in role["rules"] for verb in rule["verbs"]}
+        assert told == {("workflowdecisions", "create"), ("workflows", "onbehalfof"), *more}
     assert [subject["name"] for subject in binding["subjects"]] == ["someone"]
     without = helm().render({**values, "rbac": {"create": False}})
     assert of_kind(without, "ClusterRole", name) == of_kind(without, "ClusterRoleBinding", name) == []

@@ -80,6 +80,9 @@ class World:
             "draft": f"{flow}/compare",
             "decide": f"{flow}/decide/note",
             "runs": f"{flow}/runs",
+            "release": f"/w/{NAMESPACE}/search/release",
+            "provider": f"/p/{NAMESPACE}/victoriametrics",
+            "ledger": "/ledger/team",
             "run": f"/r/{self.execution('on-v2')}",
             "problem": f"/w/{NAMESPACE}/nothing",
         }

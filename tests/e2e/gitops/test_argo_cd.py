@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from e2e import accounts
 from e2e.cluster import Database, Json, Kube, eventually, window
 from e2e.conftest import Operate
 from gitops.argocd import SYNC_WAVE, Application, Phase, Tracking
@@ -347,6 +348,7 @@ def test_a_wave_with_a_person_in_it_holds_up_those_behind_it(operate: Operate, k
     """Tenant, Providers, then Workflows in the last wave: done in one go. A Workflow that waits in the middle holds the sync up,
     unless the scripts are relaxed (A-GO-1).
     """
+    accounts.let_argo_cd_decide(kube)
     operate(**RECORD)
 
     def in_wave(wave: int, manifest: Json) -> Json:

@@ -17,6 +17,7 @@ from keep_operator.resources.kinds import WORKFLOW_RUNS
 from keep_operator.store import engine as engines
 from keep_operator.store import executions
 from keep_operator.store.connection import Connection
+from keep_operator.store.executions import Progress
 from manifests import definition, run, workflow
 
 pytestmark = pytest.mark.e2e
@@ -48,8 +49,7 @@ def worked(database: Database, run_id: UUID, reason: Reason = Reason.COMPLETED, 
         step = Step(
             0, ONCE, 1, claim.run.attempt, state=state, message=message or None, started_at=datetime.now(UTC), **given
         )
-        await executions.begin(conn, claim.run, step)
-        await executions.finish(conn, claim.run, step)
+        await executions.write(conn, claim.run, Progress((step,)))
         await executions.end(conn, claim.run, reason, message)
 
     within(database, doing)

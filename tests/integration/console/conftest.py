@@ -19,6 +19,7 @@ from keep_operator.console.ingest import ingest
 from keep_operator.console.room import Room
 from keep_operator.domain.history import Lineage
 from keep_operator.store.engine import Engine
+from keep_operator.store.intake import Intake
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ async def console(engine: Engine) -> AsyncIterator[Console]:
     played, clock, stop = Played(), Clock(), asyncio.Event()
     async with served(played) as server, Cluster(Connection(server)) as cluster, aiohttp.ClientSession() as session:
         seconds = lambda: clock.seconds  # noqa: E731
-        taking = ingest(seconds, per_second=100, kept_for=timedelta(days=1))
+        taking = ingest(Intake(engine, lambda: clock.now, timedelta(days=1)), seconds, per_second=100)
         here = Room(engine, cluster, samples.CLUSTER, Doorkeeper(cluster, seconds), lambda: clock.now, taking)
         listening = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -1,13 +1,14 @@
 """Workflows that events and people start, and the machine that posts the events."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from integration.store import lineages, samples
 from integration.store.lineages import done
 from keep_operator.domain.execution import Reason
-from keep_operator.domain.history import Lineage, Revision
+from keep_operator.domain.history import Canary, Lineage, Revision
 from keep_operator.domain.revision import content_hash
-from keep_operator.store import executions, revisions, tokens, workflows
+from keep_operator.store import executions, releases, revisions, tokens, workflows
 from keep_operator.store.engine import Engine
 
 TOKEN: Final = "canary-of-the-machine-0123456789"
@@ -32,6 +33,33 @@ async def have(engine: Engine, name: str, *triggers: dict[str, Any], **more: Any
 
 async def change(engine: Engine, name: str, *triggers: dict[str, Any], **more: Any) -> Lineage:
     """Its next version, active."""
+    made = await _add(engine, name, *triggers, **more)
+    return await lineages.activate(engine, made.latest_number, of=samples.owner(name))
+
+
+async def try_out(engine: Engine, name: str, weight: int, *triggers: dict[str, Any], **more: Any) -> Lineage:
+    """Its next version gets so many per cent of the runs; ``sticky_key`` says by what they are told apart."""
+    sticky_key = more.pop("sticky_key", None)
+    made = await _add(engine, name, *triggers, **more)
+    assert made.active_number is not None
+    at = lineages.EARLIER
+    tried = Canary(made.latest_number, made.active_number, "[]", 0, at, weight, at, at, sticky_key=sticky_key)
+    await done(engine, lambda conn: releases.set_canary(conn, made, tried, actor=samples.ACTOR))
+    return await lineages.own(engine, samples.owner(name))
+
+
+async def weigh(engine: Engine, name: str, weight: int) -> None:
+    """The candidate gets another share; with 0 it is over."""
+    seen = await lineages.own(engine, samples.owner(name))
+    assert seen.canary is not None
+    moved = replace(seen.canary, weight=weight, step=seen.canary.step + 1)
+    if weight:
+        await done(engine, lambda conn: releases.set_canary(conn, seen, moved, actor=samples.ACTOR))
+    else:
+        await done(engine, lambda conn: releases.end_canary(conn, seen, "Aborted", actor=samples.ACTOR))
+
+
+async def _add(engine: Engine, name: str, *triggers: dict[str, Any], **more: Any) -> Lineage:
     of = samples.owner(name)
     seen = await lineages.own(engine, of)
     definition = {"triggers": list(triggers), **STEPS, **more}
@@ -41,7 +69,7 @@ async def change(engine: Engine, name: str, *triggers: dict[str, Any], **more: A
         engine,
         lambda conn: revisions.insert(conn, seen, made, definition, name=f"{name}-v{number}", actor=samples.ACTOR),
     )
-    return await lineages.activate(engine, number, of=of)
+    return await lineages.own(engine, of)
 
 
 async def end(engine: Engine, run_id: Any, reason: Reason = Reason.COMPLETED) -> None:

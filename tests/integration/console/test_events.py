@@ -20,15 +20,17 @@ from integration.store import lineages, samples
 from integration.store.lineages import looked
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.connection import Connection
-from keep_operator.console import app, asked, ingest, machines, process, schemas
+from keep_operator.console import app, asked, machines, process, schemas
 from keep_operator.console.doorkeeper import Doorkeeper
+from keep_operator.console.ingest import ingest
 from keep_operator.console.room import Room
 from keep_operator.domain.events import matching
 from keep_operator.domain.events.matching import Triggers
 from keep_operator.domain.tenant import Token
 from keep_operator.logs import JsonFormatter
-from keep_operator.store import alerts, tokens
+from keep_operator.store import alerts, intake, tokens
 from keep_operator.store import engine as database
+from keep_operator.store.intake import Intake
 from unit.domain.events.alerts import prometheus, webhook
 
 pytestmark = pytest.mark.integration
@@ -107,7 +109,7 @@ async def test_one_alert_posted_to_many_replicas_runs_once(posting: Console, dat
     engine = database.connect(database_url, application_name="replica")
     stop = asyncio.Event()
     async with served(posting.played) as server, Cluster(Connection(server)) as cluster:
-        taking = ingest.ingest(lambda: 0.0, per_second=100, kept_for=timedelta(days=1))
+        taking = ingest(Intake(engine, lambda: posting.clock.now, timedelta(days=1)), lambda: 0.0, per_second=100)
         here = Room(
             engine, cluster, samples.CLUSTER, Doorkeeper(cluster, lambda: 0.0), lambda: posting.clock.now, taking
         )
@@ -416,7 +418,7 @@ async def test_a_revision_is_compiled_once(posting: Console, monkeypatch: pytest
         return original(definition)
 
     monkeypatch.setattr(matching, "compiled", counted)
-    monkeypatch.setattr(ingest, "COMPILED_AT_MOST", 2)
+    monkeypatch.setattr(intake, "COMPILED_AT_MOST", 2)
     for name in ("a", "b"):
         await started.have(posting.engine, name, CRITICAL)
     for number in range(3):

@@ -80,9 +80,9 @@ enabled = false
 
 [checks]
 # A cursor, a version's name or a draft can be of the right form and still mean nothing: that is a 400, too.
-positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 413, 429]
+positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 413, 422, 429]
 # Too many events are refused like a body that is too long.
-negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 429]
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 429]
 """
 
 

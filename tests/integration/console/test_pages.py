@@ -315,12 +315,15 @@ async def test_the_console_uses_each_of_its_rights_and_no_other(reader: Browser)
         await console.get(path)
     await console.get("/diff", before="1", after="2")
     assert (await console.ask("/ledger", params={"tenant": "keep"})).status == 200
-    console.played.give("ann", *(f"list {each} " for each in ("tenants", "providers", "workflows")))
+    console.played.give(
+        "ann", "get providers monitoring", *(f"list {each} " for each in ("tenants", "providers", "workflows"))
+    )
     console.clock.seconds += 11
     for path in (
         *(f"/?kind={each}" for each in ("tenants", "providers", "workflows")),
         "/w/monitoring/high-cpu?decision=x",
     ):
         assert (await reader.get(path)).status == 200, path
+    assert (await reader.get("/p/monitoring/vms")).status == 404
     granted = {(verb, rule.target) for rule in access.CONSOLE_RULES for verb in rule.verbs}
     assert console.played.used == granted

@@ -15,6 +15,7 @@ from integration.store.lineages import done, looked
 from keep_operator.domain.execution import Step, StepState
 from keep_operator.domain.history import Lineage
 from keep_operator.store import executions, revisions, workflows
+from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +59,7 @@ async def test_a_run_is_bound_to_the_active_version(console: Console, lineage: L
 
 
 async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> None:
-    """By number, hash or tag; a retry keeps the version of the run that it repeats."""
+    """By number, hash or tag; a retry keeps the version of the run that it repeats, unless another is named."""
     first = lineage.revisions[0]
     await done(console.engine, lambda conn: _tag(conn, lineage))
     for revision in ({"number": 1}, {"contentHash": first.content_hash}, {"tag": "production"}):
@@ -66,6 +67,20 @@ async def test_a_version_can_be_named(console: Console, lineage: Lineage) -> Non
         assert (run["revision"], run["selection"]) == (1, "Pinned")
     again = await have(console, retryOf=run["id"])
     assert (again["revision"], again["retryOf"], again["tryNumber"]) == (1, run["id"], 2)
+    other = await have(console, retryOf=run["id"], revision={"number": 2})
+    assert (other["revision"], other["retryOf"], other["tryNumber"]) == (2, run["id"], 2)
+
+
+async def test_inputs_that_the_version_does_not_take(console: Console, lineage: Lineage) -> None:
+    """422, with the version and the input; the version before takes them."""
+    declared = [{"name": "limit", "type": "number", "required": True}]
+    await started.change(console.engine, "high-cpu", {"type": "manual"}, inputs=declared)
+    for given, fault in (({}, '"limit" is required'), ({"limit": "many"}, '"limit" must be a number')):
+        refused = await ask(console, inputs=given)
+        assert (refused.status, refused.body["reason"]) == (422, "InvalidInputs")
+        assert fault in refused.body["detail"] and "v3 (" in refused.body["detail"]
+    assert (await have(console, inputs={"limit": 90}))["revision"] == 3
+    assert (await have(console, revision={"number": 2}))["revision"] == 2
 
 
 async def _tag(conn: Any, lineage: Lineage) -> None:
@@ -96,7 +111,7 @@ REFUSED: tuple[tuple[dict[str, Any], int, str], ...] = (
     ({"revision": {"number": True}}, 400, "BodyInvalid"),
     ({"revision": {"number": 2**31}}, 400, "BodyInvalid"),
     ({"revision": {"number": 1, "tag": "a"}}, 400, "BodyInvalid"),
-    ({"revision": {"number": 1}, "retryOf": str(uuid4())}, 400, "BodyInvalid"),
+    ({"revision": {"number": 1}, "retryOf": str(uuid4())}, 404, "RevisionNotFound"),
     ({"retryOf": "me"}, 400, "BodyInvalid"),
     ({"inputs": []}, 400, "BodyInvalid"),
     ({"inputs": {"a": [0] * 3_000}}, 400, "BodyInvalid"),
@@ -176,14 +191,14 @@ async def test_a_run_is_shown_with_its_steps_and_log(console: Console, lineage: 
     claim = await done(console.engine, lambda conn: executions.claim(conn, UUID(run["id"]), "worker-1"))
     assert claim is not None
     step = Step(0, -1, 1, claim.run.attempt, "tell", "action", "console", StepState.RUNNING, "None", lineages.EARLIER)
-    await done(console.engine, lambda conn: executions.begin(conn, claim.run, step))
+    await done(console.engine, lambda conn: executions.write(conn, claim.run, Progress((step,))))
     ended = Step(
         0, -1, 1, claim.run.attempt, "tell", "action", "console", StepState.SUCCEEDED, "None", lineages.EARLIER,
         result={"a": [1.5, None]}, facts={"hidden": "canary"},
     )  # fmt: skip
-    await done(console.engine, lambda conn: executions.finish(conn, claim.run, ended))
+    await done(console.engine, lambda conn: executions.write(conn, claim.run, Progress((ended,))))
     lines = [{"at": "2026-06-01T00:00:00Z", "position": 0, "level": "INFO", "message": f"line {n}"} for n in range(5)]
-    await done(console.engine, lambda conn: executions.log(conn, claim.run, lines))
+    await done(console.engine, lambda conn: executions.write(conn, claim.run, Progress(lines=lines)))
     told = (await console.ask(f"/runs/{run['id']}", params={"limit": "3"})).body
     assert (told["namespace"], told["workflow"], told["inputs"], told["state"]) == (
         "monitoring", "high-cpu", {"who": "me"}, "Running"

@@ -13,13 +13,22 @@ from keep_operator.domain import workflow as workflow_rules
 from keep_operator.domain.decision import Handle, Handled, Observed
 from keep_operator.domain.history import Cause, Lineage
 from keep_operator.domain.planning import Plan
-from keep_operator.errors import Conflict
+from keep_operator.errors import Conflict, Unavailable
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import Decisions
+from keep_operator.reconcile.proof import LOOK_LASTS, Witness
 from keep_operator.reconcile.world import World
 from keep_operator.resources import decision, objects, workflow
 from keep_operator.resources.decision import WorkflowDecisionSpec
-from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS, Key, Resource
+from keep_operator.resources.kinds import (
+    ACCESS_REVIEWS,
+    ADMISSION_POLICIES,
+    ADMISSION_POLICY_BINDINGS,
+    WORKFLOW_DECISIONS,
+    WORKFLOWS,
+    Key,
+    Resource,
+)
 from keep_operator.resources.objects import Object
 from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.runtime.workqueue import WorkQueue
@@ -27,6 +36,7 @@ from keep_operator.store import decisions
 from keep_operator.store import engine as store
 from keep_operator.store import workflows as rows
 from keep_operator.store.engine import Engine
+from manifests import admission_binding, admission_policy
 
 pytestmark = pytest.mark.integration
 
@@ -36,14 +46,41 @@ HIGH_CPU: Final = Key(WORKFLOWS.kind, "monitoring", "high-cpu")
 
 @dataclass
 class Server:
-    """An API server that has one Workflow, or none."""
+    """An API server that has one Workflow, or none, and maybe the policy `decision`; ``denied`` are verbs on the Workflow."""
 
     workflow: dict[str, Any] | None
     deleted: list[tuple[str, str]] = field(default_factory=list)
+    policy: dict[Resource, dict[str, Any]] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    failure: Exception | None = None
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any] | None:
+        if resource in (ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS):
+            assert (namespace, name) == (None, "keep-operator-decision")
+            self.asked.append(resource.kind)
+            if self.failure is not None:
+                raise self.failure
+            return self.policy.get(resource)
         assert (resource, namespace, name) == (WORKFLOWS, "monitoring", "high-cpu")
         return self.workflow
+
+    async def create(self, resource: Resource, namespace: str | None, body: Any, *, repeatable: bool) -> dict[str, Any]:
+        assert (resource, namespace, repeatable) == (ACCESS_REVIEWS, None, True)
+        spec = body["spec"]
+        self.asked.append(f"{spec['user']} {spec['resourceAttributes']['verb']}")
+        if self.failure is not None:
+            raise self.failure
+        return {"status": {"allowed": spec["resourceAttributes"]["verb"] not in self.denied}}
+
+    def install_policy(self, at: str = "2026-05-01T12:00:00Z") -> None:
+        """The chart was installed then."""
+        for resource, each in (
+            (ADMISSION_POLICIES, admission_policy()),
+            (ADMISSION_POLICY_BINDINGS, admission_binding()),
+        ):
+            there = {"creationTimestamp": at, "generation": 1}
+            self.policy[resource] = {**each, "metadata": {**each["metadata"], **there}}
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
         self.deleted.append((name, uid))
@@ -99,12 +136,14 @@ class Rig:
     def __init__(self, engine: Engine, unverified: Literal["Refuse", "Record"] = "Record") -> None:
         self.engine = engine
         self.server = Server(a_workflow())
+        self.now = NOW
         self.world = World(WorkQueue(lambda: 0.0), "keep")
         self.kind = Decisions(
             world=self.world,
             cluster=cast(Any, self.server),
             database=Database(engine, samples.CLUSTER),
             workflows=Looks(engine),
+            witness=Witness(cast(Any, self.server), lambda: self.now),
             unverified=unverified,
         )
 
@@ -209,6 +248,84 @@ async def test_the_privileged_are_refused_where_nobody_can_prove_who_they_are(ri
     again = await rig.look(decided("Tag", "1", tag="good", revision={"number": 1}))
     assert again.status is None or again.status["conditions"][0]["reason"] == "ActorUnverified"
     assert await careful.decide("Rollback", "2") == "Done"
+
+
+ARGO: Final = "system:serviceaccount:argocd:argocd-server"
+TAG: Final[dict[str, Any]] = {"tag": "good", "revision": {"number": 1}}
+
+
+async def test_what_the_policy_proves_is_carried_out_and_recorded_as_proven(rig: Rig) -> None:
+    """A-AP-5: with the chart's policy in force the privileged need no setting, and the ledger has no doubt."""
+    careful = Rig(rig.engine, "Refuse")
+    careful.server.install_policy()
+    assert await careful.decide("Tag", **TAG) == "Done"
+    (entry,) = [each for each in await samples.entries(rig.engine) if each.action == "Handled"]
+    assert "verified" not in entry.details
+    assert careful.server.asked == ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+
+
+async def test_what_was_made_before_the_policy_is_not_proven_by_it(rig: Rig) -> None:
+    """Whoever wrote a name into a decision before the chart was installed has proven nothing."""
+    careful = Rig(rig.engine, "Refuse")
+    careful.server.install_policy("2026-05-01T17:59:30Z")
+    assert await careful.decide("Tag", **TAG) == "ActorUnverified"
+
+
+async def test_a_policy_that_goes_ceases_to_prove_within_seconds(rig: Rig) -> None:
+    """Decisions that come together share one look; nothing of it is left a few seconds later, or for younger decisions."""
+    careful = Rig(rig.engine, "Refuse")
+    careful.server.install_policy()
+    assert await careful.decide("Tag", "1", **TAG) == "Done"
+    assert await careful.decide("Untag", "2", tag="good") == "Done"
+    assert len(careful.server.asked) == 2
+    careful.server.policy.clear()
+    young = decided("Tag", "3", **TAG)
+    seen = await careful.kind.observe(replace(young, created_at=careful.now))
+    assert seen.forbidden is not None
+    careful.server.install_policy()
+    careful.now += LOOK_LASTS
+    assert await careful.decide("Tag", "4", **TAG) == "Done"
+    careful.server.policy.clear()
+    careful.now += LOOK_LASTS
+    assert await careful.decide("Untag", "5", tag="good") == "ActorUnverified"
+
+
+async def test_a_decision_waits_for_an_api_server_that_does_not_answer(rig: Rig) -> None:
+    """Nothing is refused for want of an answer; without the right to look, and on old servers, nothing is proven."""
+    careful = Rig(rig.engine, "Refuse")
+    careful.server.failure = Unavailable("ApiServerUnavailable", "no answer in time")
+    with pytest.raises(Unavailable):
+        await careful.decide("Tag", "1", **TAG)
+    for number, reason in enumerate(("ApiAccessDenied", "ApiResourceMissing"), 2):
+        careful.server.failure = Unavailable(reason, "it may not")
+        careful.now += LOOK_LASTS
+        assert await careful.decide("Tag", str(number), **TAG) == "ActorUnverified"
+
+
+async def test_a_service_account_without_the_verb_decides_nothing(rig: Rig) -> None:
+    """Where nothing is proven and all is recorded, a tool still does no more than RBAC lets it; `force` is a right too."""
+    rig.server.denied = {"tag", "force"}
+    assert await rig.decide("Tag", "1", actor=ARGO, **TAG) == "Forbidden"
+    assert await rig.decide("Rollback", "2", actor=ARGO, force=True) == "Forbidden"
+    assert await rig.decide("Rollback", "3", actor=ARGO) == "Done"
+    told = [each for each in rig.server.asked if each.startswith(ARGO)]
+    assert told == [f"{ARGO} {verb}" for verb in ("tag", "rollback", "force", "rollback")]
+    found = await rig.remembered("1")
+    assert found is not None
+    assert found.message == f'"{ARGO}" lacks the verb "tag" on workflows.keep-operator.dev "high-cpu"'
+
+
+async def test_nobody_is_refused_for_groups_that_only_a_request_shows(rig: Rig) -> None:
+    """Bob may have the verb by a group of his; so he is not asked for, and a sandbox of one user goes on as it was."""
+    rig.server.denied = {"tag"}
+    assert await rig.decide("Tag", actor="bob", actorGroups=["sre"], **TAG) == "Done"
+    assert [each for each in rig.server.asked if "bob" in each] == []
+
+
+async def test_a_second_look_that_is_not_to_be_had_refuses_nothing(rig: Rig) -> None:
+    """An operator without the right to ask, and an authorizer that is ill, are no reason to refuse."""
+    rig.server.failure = Unavailable("ApiAccessDenied", "may not create subjectaccessreviews")
+    assert await rig.decide("Tag", actor=ARGO, **TAG) == "Done"
 
 
 async def test_of_one_request_only_the_first_is_carried_out(rig: Rig) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from unittest import mock
 from uuid import uuid4
@@ -24,6 +25,7 @@ from keep_operator.store import engine as database
 from keep_operator.store import executions, revisions, runs
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
+from keep_operator.store.intake import Intake
 from keep_operator.store.runs import Requested
 from keep_operator.store.vault import Vault
 
@@ -106,7 +108,8 @@ async def asked(engine: Engine, lineage: Lineage, **fields: Any) -> Run:
 
 def means(engine: Engine, worker: str = "w", **fields: Any) -> Means:
     """What a worker has."""
-    return Means(engine, Vault([KEY]), worker, contents=Contents(), **fields)
+    taking = Intake(engine, lambda: datetime.now(UTC), timedelta(days=1))
+    return Means(engine, Vault([KEY]), worker, taking, contents=Contents(), **fields)
 
 
 async def executed(engine: Engine, run: Run, worker: str = "w", orders: Orders | None = None) -> Run | None:
@@ -139,17 +142,26 @@ class Mortal:
         self._committed = committed
         self.count = 0
 
-    @asynccontextmanager
-    async def transaction(self, engine: Engine) -> AsyncIterator[Connection]:
+    def alone(self, engine: Engine) -> AbstractAsyncContextManager[Connection]:
+        """As `engine.alone`."""
+        return self._living(engine, database.alone)
+
+    def transaction(self, engine: Engine) -> AbstractAsyncContextManager[Connection]:
         """As `engine.transaction`."""
+        return self._living(engine, database.transaction)
+
+    @asynccontextmanager
+    async def _living(
+        self, engine: Engine, how: Callable[[Engine], AbstractAsyncContextManager[Connection]]
+    ) -> AsyncIterator[Connection]:
         self.count += 1
         self._left -= 1
         if self._left != 0:
-            async with database.transaction(engine) as conn:
+            async with how(engine) as conn:
                 yield conn
             return
         if self._committed:
-            async with database.transaction(engine) as conn:
+            async with how(engine) as conn:
                 yield conn
             raise Killed
         async with database.transaction(engine) as conn:
@@ -161,14 +173,17 @@ class Mortal:
 class _Dead:
     """A database module whose transactions are a mortal's."""
 
+    alone: Any
     transaction: Any
     look: Any = database.look
 
 
-async def until_killed(engine: Engine, run: Run, at: int, *, committed: bool, worker: str = "w") -> bool:
-    """Carry the run out until the worker dies at its n-th transaction; False: it did not come to that."""
+async def until_killed(
+    engine: Engine, run: Run, at: int, *, committed: bool, worker: str = "w", inside: Any = execution
+) -> bool:
+    """Carry the run out until the worker dies at its n-th transaction in this module; False: it did not come to that."""
     mortal = Mortal(at, committed=committed)
-    with mock.patch.object(execution, "database", _Dead(mortal.transaction)):
+    with mock.patch.object(inside, "database", _Dead(mortal.alone, mortal.transaction)):
         try:
             await executed(engine, run, worker)
         except Killed:

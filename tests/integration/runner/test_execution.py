@@ -5,6 +5,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,17 +67,17 @@ async def test_results_of_one_step_are_there_for_the_next(engine: Engine, world:
     assert (await scene.now(engine, run)).state is State.SUCCEEDED
 
 
-async def test_a_run_costs_two_transactions_and_one_for_each_further_step(engine: Engine, world: World) -> None:
-    """Claim and first beginning; end and next beginning; last end and the run's."""
+async def test_a_run_costs_two_statements_and_one_for_each_step(engine: Engine, world: World) -> None:
+    """Claim; first beginning; end and next beginning; last end and the run's: each is a transaction by itself."""
     run = await scene.asked(engine, await scene.have(engine, *THREE, actions=TELL))
     counted = database.queries(engine)
     before = counted.transactions, counted.statements
     await scene.executed(engine, run)
-    assert (counted.transactions - before[0], counted.statements - before[1]) == (4, 8)
+    assert (counted.transactions - before[0], counted.statements - before[1]) == (5, 5)
 
 
 @pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, 5))
+@pytest.mark.parametrize("at", range(1, 6))
 async def test_a_worker_may_die_at_any_write(engine: Engine, world: World, at: int, committed: bool) -> None:
     """Before or after each commit: another one goes on after the last finished step; nothing finished is done again.
 
@@ -91,7 +92,7 @@ async def test_a_worker_may_die_at_any_write(engine: Engine, world: World, at: i
     rows = await scene.steps(engine, run)
     assert found.state.terminal
     if ended is None:  # all was committed before it died
-        assert (at, committed) == (4, True)
+        assert (at, committed) == (5, True)
         assert found.state is State.SUCCEEDED
     begun_at_death = {row.name for row in rows if row.state is StepState.LOST}
     if "post" in begun_at_death:
@@ -112,7 +113,7 @@ async def test_a_worker_may_die_at_any_write(engine: Engine, world: World, at: i
 async def test_a_story_of_so_many_writes_is_told_here(engine: Engine, world: World) -> None:
     """So that none of the points of the test above is missed when a write is added."""
     run = await scene.asked(engine, await scene.have(engine, *THREE, actions=TELL))
-    assert not await scene.until_killed(engine, run, 5, committed=False)
+    assert not await scene.until_killed(engine, run, 6, committed=False)
     assert (await scene.now(engine, run)).state is State.SUCCEEDED
 
 
@@ -120,7 +121,7 @@ async def test_workers_that_die_again_and_again_end_the_run(engine: Engine, worl
     """Three times with a step that only reads: then it is given up, as run.maxAttempts says."""
     run = await scene.asked(engine, await scene.have(engine, *THREE))
     for _ in range(3):
-        assert await scene.until_killed(engine, run, 1, committed=True)
+        assert await scene.until_killed(engine, run, 2, committed=True)
     assert await scene.executed(engine, run) is None
     found = await scene.now(engine, run)
     assert (found.state, found.reason) == (State.FAILED, "WorkerLost")
@@ -160,10 +161,10 @@ async def test_the_database_may_go_away_in_the_middle(
     """What was done is written when it is back; nothing is done twice, also where only the answer to a commit was lost."""
     monkeypatch.setattr(execution, "RETRY_S", 0.0)
     run = await scene.asked(engine, await scene.have(engine, *THREE, actions=TELL))
-    real, number = database.transaction, itertools.count()
+    number = itertools.count()
 
     @contextlib.asynccontextmanager
-    async def flaky(engine: Engine) -> AsyncIterator[Any]:
+    async def flaky(engine: Engine, *, real: Any) -> AsyncIterator[Any]:
         match next(number) % 3:
             case 0:
                 raise Unavailable("DatabaseUnavailable", "away")
@@ -175,9 +176,9 @@ async def test_the_database_may_go_away_in_the_middle(
                 async with real(engine) as conn:
                     yield conn
 
-    monkeypatch.setattr(database, "transaction", flaky)
-    ended = await scene.executed(engine, run)
-    monkeypatch.setattr(database, "transaction", real)
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "alone", partial(flaky, real=database.alone))
+        ended = await scene.executed(engine, run)
     assert ended is not None
     assert ended.state is State.SUCCEEDED
     assert world.counted == {key(0): 1, key(1): 1, key(2): 1}
@@ -284,12 +285,8 @@ async def test_a_fault_of_the_runner_ends_the_run(
     engine: Engine, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug while a step's end is written, or while the next one is looked for: the run ends, and says where to look."""
-
-    async def broken(*_: Any) -> None:
-        raise ValueError("a bug")
-
-    lineage = await scene.have(engine, *THREE)
-    monkeypatch.setattr(executions, "finish", broken)
+    lineage, real = await scene.have(engine, *THREE), executions._cut
+    monkeypatch.setattr(executions, "_cut", lambda result: real(result) if result is None else 1 // 0)
     first = await scene.executed(engine, await scene.asked(engine, lineage))
     monkeypatch.undo()
     monkeypatch.setattr(Program, "next", lambda *_: 1 // 0)
@@ -328,7 +325,7 @@ async def test_each_entry_of_foreach_is_a_checkpoint(engine: Engine, world: Worl
         return ["a", "b", "c", "d"] if call.type == "mock" else {}
 
     world.answer = answer
-    assert await scene.until_killed(engine, run, 4, committed=True)
+    assert await scene.until_killed(engine, run, 5, committed=True)
     ended = await scene.executed(engine, run)
     assert ended is not None
     assert ended.state is State.SUCCEEDED
@@ -395,7 +392,7 @@ async def test_an_archived_revision_goes_on(engine: Engine, world: World) -> Non
     """Rolled over and archived while the run was in the middle: it finishes on its own definition (A-RUN-3)."""
     lineage = await scene.have(engine, *THREE, scene.step("old"))
     run = await scene.asked(engine, lineage)
-    assert await scene.until_killed(engine, run, 2, committed=True)
+    assert await scene.until_killed(engine, run, 3, committed=True)
     await scene.deploy(engine, lineage, {"steps": [scene.step("new")]})
     await lineages.run(engine, "UPDATE keep_operator.revision_state SET archived_at = now() WHERE number = 1")
     ended = await scene.executed(engine, run)
@@ -411,7 +408,7 @@ async def test_what_the_last_run_brought_is_there_for_the_next(engine: Engine, w
     await scene.executed(engine, await scene.asked(engine, lineage))
     lineage = await scene.deploy(engine, await lineages.own(engine), {"steps": [*THREE, showing]})
     run = await scene.asked(engine, lineage)
-    assert await scene.until_killed(engine, run, 1, committed=True)
+    assert await scene.until_killed(engine, run, 2, committed=True)
     await scene.executed(engine, run)
     assert world.calls[-1].parameters == {"command_output": "1"}
 

@@ -25,7 +25,7 @@ async def test_old_runs_go_batch_by_batch(engine: Engine, lineage: Lineage, monk
     for run in made:
         claim = await done(engine, partial(executions.claim, run_id=run.id, worker="w"))
         assert claim is not None
-        await done(engine, partial(executions.end, run=claim.run, reason=Reason.COMPLETED, message="", lines=()))
+        await done(engine, partial(executions.end, run=claim.run, reason=Reason.COMPLETED, message=""))
     much_later = datetime.now(UTC) + runs.MAX_AGE + timedelta(minutes=1)
     assert await retention.clean(engine, datetime.now(UTC), 2) == 0
     async with database.transaction(engine) as another:

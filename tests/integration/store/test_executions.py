@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from integration.store import lineages, samples
 from integration.store.lineages import done, looked
@@ -14,7 +15,7 @@ from keep_operator.domain.execution import ONCE, Reason, Run, State, Step, StepS
 from keep_operator.domain.history import Lineage
 from keep_operator.store import executions, runs
 from keep_operator.store.engine import Engine
-from keep_operator.store.executions import Claim, Lost
+from keep_operator.store.executions import Claim, Lost, Progress
 from keep_operator.store.runs import Requested
 
 pytestmark = pytest.mark.integration
@@ -71,11 +72,10 @@ async def test_what_is_done_is_a_checkpoint(engine: Engine, run: Run) -> None:
     first = await claimed(engine, run)
     result = {"data": [1e23, "Grüße", None, True]}
     finished = replace(step(0), state=StepState.SUCCEEDED, result=result, facts={"vars": {"a": 1}})
-    await done(engine, lambda conn: executions.begin(conn, first.run, finished))
-    await done(engine, lambda conn: executions.finish(conn, first.run, finished))
+    await done(engine, lambda conn: executions.write(conn, first.run, Progress((step(0),))))
     skipped = step(1, state=StepState.SKIPPED, message="if: false")
-    await done(engine, lambda conn: executions.note(conn, first.run, skipped))
-    await done(engine, lambda conn: executions.begin(conn, first.run, step(2, side_effects="Effect")))
+    begun = step(2, side_effects="Effect")
+    await done(engine, lambda conn: executions.write(conn, first.run, Progress((finished, skipped, begun))))
     second = await claimed(engine, run)
     assert [(each.position, each.state) for each in second.steps] == [
         (0, StepState.SUCCEEDED),
@@ -90,25 +90,41 @@ async def test_what_is_done_is_a_checkpoint(engine: Engine, run: Run) -> None:
 
 
 async def test_a_worker_that_wakes_up_again_can_write_nothing(engine: Engine, run: Run) -> None:
-    """It was paused while another took the run: begin, finish, note, providers, end are all refused; its log lines are dropped."""
+    """It was paused while another took the run: whatever it tells of steps, of providers, for the log, or of the end is refused."""
     old = (await claimed(engine, run)).run
-    await done(engine, lambda conn: executions.begin(conn, old, step()))
+    line = {"at": "2026-11-29T12:00:00Z", "position": 0, "level": "INFO", "message": "still here"}
+    await done(engine, lambda conn: executions.write(conn, old, Progress((step(),))))
     new = (await claimed(engine, run)).run
     for write in (
-        lambda conn: executions.begin(conn, old, step(1)),
-        lambda conn: executions.finish(conn, old, replace(step(), state=StepState.SUCCEEDED)),
-        lambda conn: executions.note(conn, old, step(3, state=StepState.SKIPPED)),
+        lambda conn: executions.write(conn, old, Progress((step(1),))),
+        lambda conn: executions.write(conn, old, Progress((replace(step(), state=StepState.SUCCEEDED),))),
+        lambda conn: executions.write(conn, old, Progress((step(3, state=StepState.SKIPPED),))),
+        lambda conn: executions.write(conn, old, Progress(lines=[line])),
         lambda conn: executions.note_providers(conn, old, {"slack": "h"}),
-        lambda conn: executions.end(conn, old, Reason.COMPLETED, ""),
+        lambda conn: executions.end(conn, old, Reason.COMPLETED, "", Progress((step(4),), [line])),
+        lambda conn: executions.give_back(conn, old, Progress((step(5),), [line])),
     ):
         with pytest.raises(Lost):
             await done(engine, write)
-    line = {"at": "2026-11-29T12:00:00Z", "position": 0, "level": "INFO", "message": "still here"}
-    await done(engine, lambda conn: executions.log(conn, old, [line]))
+    assert [(row.position, row.state) for row in await looked(engine, lambda conn: executions.steps(conn, run.id))] == [
+        (0, StepState.LOST)
+    ]
     assert await looked(engine, lambda conn: executions.logged(conn, run.id)) == []
-    await done(engine, lambda conn: executions.log(conn, new, [line]))
+    await done(engine, lambda conn: executions.write(conn, new, Progress(lines=[line])))
     assert [row.message for row in await looked(engine, lambda conn: executions.logged(conn, run.id))] == ["still here"]
     assert await done(engine, lambda conn: executions.end(conn, new, Reason.COMPLETED, "")) is State.SUCCEEDED
+
+
+async def test_the_job_goes_with_its_run(engine: Engine, run: Run) -> None:
+    """At the moment at which the run ends; a worker that has lost the run takes no job away from the one that has it."""
+    jobs = text("SELECT id FROM keep_operator.procrastinate_jobs")
+    job = await looked(engine, lambda conn: conn.scalar(jobs))
+    old, new = (await claimed(engine, run)).run, (await claimed(engine, run)).run
+    with pytest.raises(Lost):
+        await done(engine, lambda conn: executions.end(conn, old, Reason.COMPLETED, "", job=job))
+    assert await looked(engine, lambda conn: conn.scalar(jobs)) == job
+    await done(engine, lambda conn: executions.end(conn, new, Reason.COMPLETED, "", job=job))
+    assert await looked(engine, lambda conn: conn.scalar(jobs)) is None
 
 
 async def test_a_run_is_not_taken_up_for_ever(engine: Engine, run: Run) -> None:
@@ -138,20 +154,50 @@ async def test_a_step_succeeds_once(engine: Engine, run: Run) -> None:
     """Whatever a worker believes: the database refuses a second success of the same step."""
     claim = await claimed(engine, run)
     finished = replace(step(), state=StepState.SUCCEEDED)
-    await done(engine, lambda conn: executions.begin(conn, claim.run, finished))
-    await done(engine, lambda conn: executions.finish(conn, claim.run, finished))
+    await done(engine, lambda conn: executions.write(conn, claim.run, Progress((step(),))))
+    await done(engine, lambda conn: executions.write(conn, claim.run, Progress((finished,))))
     again = replace(finished, try_number=2)
-    await done(engine, lambda conn: executions.begin(conn, claim.run, again))
+    await done(engine, lambda conn: executions.write(conn, claim.run, Progress((step(try_number=2),))))
     with pytest.raises(Exception, match="same moment"):
-        await done(engine, lambda conn: executions.finish(conn, claim.run, again))
+        await done(engine, lambda conn: executions.write(conn, claim.run, Progress((again,))))
+
+
+async def test_what_is_told_twice_is_written_once(engine: Engine, run: Run) -> None:
+    """A write whose answer was lost can be repeated; a step that has ended in one way cannot end in another, nor can the run then."""
+    claim = await claimed(engine, run)
+    told = Progress((replace(step(), state=StepState.SUCCEEDED, result=1), step(1)))
+    for _ in range(2):
+        await done(engine, lambda conn: executions.write(conn, claim.run, told))
+    before = await looked(engine, lambda conn: executions.steps(conn, run.id))
+    assert [each.state for each in before] == [StepState.SUCCEEDED, StepState.RUNNING]
+    for state in (StepState.RUNNING, StepState.FAILED):
+        other = Progress((step(2), replace(step(), state=state)))
+        with pytest.raises(Lost):
+            await done(engine, lambda conn, other=other: executions.write(conn, claim.run, other))  # type: ignore[misc]
+        with pytest.raises(Lost):
+            await done(engine, lambda conn, other=other: executions.end(conn, claim.run, Reason.COMPLETED, "", other))  # type: ignore[misc]
+    assert await looked(engine, lambda conn: executions.steps(conn, run.id)) == before
+
+
+async def test_the_end_of_a_step_goes_with_the_end_of_the_run(engine: Engine, run: Run) -> None:
+    """In one write: what ended keeps its result, and what did not end is closed with the run."""
+    claim = await claimed(engine, run)
+    await done(engine, lambda conn: executions.write(conn, claim.run, Progress((step(0), step(1)))))
+    last = Progress((replace(step(0), state=StepState.SUCCEEDED, result={"a": 1}),))
+    await done(engine, lambda conn: executions.end(conn, claim.run, Reason.COMPLETED, "", last))
+    rows = await looked(engine, lambda conn: executions.steps(conn, run.id))
+    assert [(row.state, row.result, row.message) for row in rows] == [
+        ("Succeeded", {"a": 1}, None),
+        ("Failed", None, "Ended with the run"),
+    ]
 
 
 async def test_a_long_result_is_cut_and_marked(engine: Engine, run: Run) -> None:
     """A page of a megabyte does not fill the database; what is left of it is text."""
     claim = await claimed(engine, run)
     finished = replace(step(), state=StepState.SUCCEEDED, result=["x" * 1_000_000], message="m\0" * 10_000)
-    await done(engine, lambda conn: executions.begin(conn, claim.run, finished))
-    await done(engine, lambda conn: executions.finish(conn, claim.run, finished))
+    await done(engine, lambda conn: executions.write(conn, claim.run, Progress((step(),))))
+    await done(engine, lambda conn: executions.write(conn, claim.run, Progress((finished,))))
     (kept,) = await looked(engine, lambda conn: executions.steps(conn, run.id))
     assert kept.result_truncated
     assert isinstance(kept.result, str)

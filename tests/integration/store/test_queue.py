@@ -13,6 +13,7 @@ from sqlalchemy import text
 from integration.store import samples
 from integration.store.lineages import looked
 from integration.store.test_runs import asked, lineage, started
+from keep_operator.domain.execution import Run
 from keep_operator.domain.history import Lineage
 from keep_operator.errors import KeepOperatorError
 from keep_operator.store import engine as database
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.integration
 __all__ = ["lineage"]
 
 QUICK = Pace(heartbeat_s=0.2, stalled_s=1.0)
-Work = Callable[[UUID], Awaitable[None]]
+Work = Callable[[UUID, int], Awaitable[bool]]
 
 
 @pytest.fixture
@@ -57,8 +58,9 @@ async def test_each_job_is_worked_off_once_and_is_gone(engine: Engine, lineage: 
     made = [await started(engine, lineage) for _ in range(20)]
     seen: Counter[UUID] = Counter()
 
-    async def run(run_id: UUID) -> None:
+    async def run(run_id: UUID, _: int) -> bool:
         seen[run_id] += 1
+        return False
 
     async with working(jobs, run), working(jobs, run):
         await samples.until(lambda: _empty(engine))
@@ -69,6 +71,31 @@ async def _empty(engine: Engine) -> bool:
     return not await waiting(engine)
 
 
+async def test_a_job_may_be_gone_with_its_run(
+    engine: Engine, lineage: Lineage, jobs: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ended by this worker, or by one that was believed dead: the queue has nothing left to do for it, and goes on."""
+    made = [await started(engine, lineage) for _ in range(6)]
+    seen: list[UUID] = []
+
+    async def run(run_id: UUID, job: int) -> bool:
+        seen.append(run_id)
+        if len(seen) <= 4:
+            async with database.transaction(engine) as conn:
+                await conn.execute(text("DELETE FROM keep_operator.procrastinate_jobs WHERE id = :job"), {"job": job})
+        return len(seen) <= 2
+
+    async with working(jobs, run, 1) as task:
+        await samples.until(lambda: _empty(engine))
+        await samples.until(lambda: _all(seen, made))
+        assert not task.done()
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+async def _all(seen: list[UUID], made: list[Run]) -> bool:
+    return set(seen) == {each.id for each in made}
+
+
 async def test_a_new_job_is_heard_of(
     engine: Engine, lineage: Lineage, jobs: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,8 +103,9 @@ async def test_a_new_job_is_heard_of(
     monkeypatch.setattr(queue, "POLLING_S", 3600.0)
     heard = asyncio.Event()
 
-    async def run(_: UUID) -> None:
+    async def run(_: UUID, __: int) -> bool:
         heard.set()
+        return False
 
     async with working(jobs, run):
         await samples.until(lambda: _registered(engine, 1))
@@ -98,11 +126,12 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_it_has(
     first, second = await started(engine, lineage), await started(engine, lineage)
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def run(run_id: UUID) -> None:
+    async def run(run_id: UUID, _: int) -> bool:
         begun.set()
         await go_on.wait()
         if run_id == first.id:
             raise GivenBack
+        return False
 
     task = asyncio.create_task(jobs.work(run, 1))
     await begun.wait()
@@ -119,9 +148,10 @@ async def test_the_jobs_of_the_dead_go_on(engine: Engine, lineage: Lineage, jobs
     """A worker whose heart has stopped: its job is in the queue again; one that lives keeps its own, however long it takes."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def long(_: UUID) -> None:
+    async def long(_: UUID, __: int) -> bool:
         begun.set()
         await go_on.wait()
+        return False
 
     first = await started(engine, lineage)
     async with working(jobs, long, 1):
@@ -185,13 +215,14 @@ async def test_runs_of_one_lock_go_on_in_order_one_at_a_time(engine: Engine, lin
     under_way: Counter[str | None] = Counter()
     most: Counter[str | None] = Counter()
 
-    async def run(run_id: UUID) -> None:
+    async def run(run_id: UUID, _: int) -> bool:
         which = fingerprints[run_id]
         under_way[which] += 1
         most[which] = max(most[which], under_way[which])
         await asyncio.sleep(0.01)
         order[which].append(run_id)
         under_way[which] -= 1
+        return False
 
     async with working(jobs, run):
         await samples.until(lambda: _empty(engine))

@@ -15,6 +15,7 @@ from keep_operator.domain.ownership import Owner
 from keep_operator.resources.kinds import Key
 from keep_operator.store import executions, run_objects, runs
 from keep_operator.store.engine import Engine
+from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
 
@@ -52,8 +53,7 @@ async def step(engine: Engine, run: Run, position: int, *, iteration: int = ONCE
         **fields,
     }
     what = Step(position, iteration, 1, run.attempt, **given)
-    await done(engine, lambda conn: executions.begin(conn, run, what))
-    await done(engine, lambda conn: executions.finish(conn, run, what))
+    await done(engine, lambda conn: executions.write(conn, run, Progress((what,))))
 
 
 async def test_steps_are_read_without_what_they_gave_back(engine: Engine, lineage: Lineage) -> None:

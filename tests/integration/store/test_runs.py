@@ -16,12 +16,12 @@ from integration.store import lineages, samples
 from integration.store.lineages import done, looked
 from keep_operator.domain.binding import Asked
 from keep_operator.domain.execution import Reason, Run, State
-from keep_operator.domain.history import Lineage, Reference, Refusal
+from keep_operator.domain.history import Lineage, Reference, Refusal, Revision
 from keep_operator.domain.ownership import Owner
 from keep_operator.domain.revision import content_hash
 from keep_operator.errors import Conflict
 from keep_operator.store import engine as database
-from keep_operator.store import executions, runs, workflows
+from keep_operator.store import executions, revisions, runs, workflows
 from keep_operator.store.engine import Engine
 from keep_operator.store.executions import Claim
 from keep_operator.store.runs import Requested
@@ -276,6 +276,40 @@ async def test_a_backlog_does_not_hold_up_other_tenants(engine: Engine, lineage:
     assert order.index(str(run.id)) <= 1
 
 
+INPUTS: dict[str, Any] = {"inputs": [{"name": "limit", "type": "number", "required": True}]}
+
+
+async def with_inputs(engine: Engine) -> Lineage:
+    """A fourth version, which declares inputs, is active."""
+    of, made = samples.owner("high-cpu"), {**lineages.definition_of("C"), **INPUTS}
+    seen = await lineages.own(engine, of)
+    four = Revision(4, content_hash(made), NOW, created_from_generation=4)
+    await done(engine, lambda conn: revisions.insert(conn, seen, four, made, name="high-cpu-v4", actor=samples.ACTOR))
+    return await lineages.activate(engine, 4)
+
+
+@pytest.mark.parametrize("given", [{}, {"limit": ""}, {"limit": "many"}, {"limit": [1]}])
+async def test_inputs_are_judged_by_the_revision_that_would_run(
+    engine: Engine, lineage: Lineage, given: dict[str, Any]
+) -> None:
+    """Where it is bound, in one transaction: what an older version takes the active one may not, and the other way round."""
+    await lineages.activate(engine, 1)
+    await with_inputs(engine)
+    refused = await want(engine, lineage, asked(inputs=given))
+    assert isinstance(refused, Refusal) and refused.reason == "InvalidInputs"
+    assert "v4 (" in refused.message and '"limit" ' in refused.message and "many" not in refused.message
+    assert await jobs(engine) == []
+    assert (await started(engine, lineage, asked(inputs={"limit": "90"}))).revision == 4
+    assert (await started(engine, lineage, asked(inputs=given, reference=Reference(number=1)))).revision == 1
+
+
+async def test_a_tick_and_an_event_are_not_refused_for_inputs(engine: Engine, lineage: Lineage) -> None:
+    """Nobody gave any: the run is there, and how it fails tells those who look for it."""
+    await with_inputs(engine)
+    for given in ({"trigger": "Interval", "tick": NOW}, {"trigger": "Alert", "fingerprint": "a", "event": {}}):
+        assert (await started(engine, lineage, asked(**given))).revision == 4
+
+
 async def test_a_retry_keeps_the_revision(engine: Engine, lineage: Lineage) -> None:
     """Also after another was deployed (A-RUN-4)."""
     first = await started(engine, lineage)
@@ -284,6 +318,18 @@ async def test_a_retry_keeps_the_revision(engine: Engine, lineage: Lineage) -> N
     again = await started(engine, lineage, asked(retry_of=first.id))
     assert (again.revision, again.try_number, again.retry_of) == (2, 2, first.id)
     assert await refusal(engine, lineage, asked(retry_of=uuid4())) == "RevisionNotFound"
+
+
+async def test_a_retry_of_another_revision_is_a_retry(engine: Engine, lineage: Lineage) -> None:
+    """Named by number, content or tag, it runs what was named, and its record tells which run it repeats (A-RUN-4)."""
+    first = await started(engine, lineage)
+    await ended(engine, first, Reason.STEP_FAILED)
+    for number, reference in enumerate((Reference(number=3), Reference(content_hash=lineages.hash_of("A"))), 1):
+        again = await started(engine, lineage, asked(retry_of=first.id, reference=reference, unreleased=True))
+        assert (again.revision, again.selection) == (3, "Pinned"), number
+        assert (again.try_number, again.retry_of) == (2, first.id)
+    stranger = asked(retry_of=uuid4(), reference=Reference(number=3), unreleased=True)
+    assert await refusal(engine, lineage, stranger) == "RevisionNotFound"
 
 
 async def test_a_run_keeps_its_end(engine: Engine, lineage: Lineage) -> None:

@@ -8,9 +8,10 @@ from sqlalchemy import text
 
 from integration.store import lineages, samples
 from integration.store.lineages import looked
-from keep_operator.domain.history import Lineage
+from keep_operator.domain import canary
+from keep_operator.domain.history import Canary, Lineage
 from keep_operator.runner import schedules as keeper
-from keep_operator.store import documents, schedules
+from keep_operator.store import documents, releases, schedules
 from keep_operator.store import engine as database
 from keep_operator.store.engine import Engine
 
@@ -157,3 +158,23 @@ async def test_a_workflow_without_interval_has_no_ticks(engine: Engine) -> None:
     assert await keeper._replan(engine)
     assert await planned(engine) == (None, None, False)
     assert not await keeper._start(engine)
+
+
+async def test_a_canary_splits_the_ticks_of_the_stable_interval(engine: Engine) -> None:
+    """A-CAN-2: until the new version is active its own interval counts for nothing; each tick is a key of its own, whatever the
+    sticky key says of alerts."""
+    seen = await have(engine, "1h", 5)
+    tried = Canary(2, 1, "[]", 0, lineages.EARLIER, 50, lineages.EARLIER, lineages.EARLIER, sticky_key="fingerprint")
+    await lineages.done(engine, lambda conn: releases.set_canary(conn, seen, tried, actor=lineages.ACTOR))
+    assert await keeper._replan(engine)
+    for number in range(40):
+        await back(engine, timedelta(seconds=50 - number))
+        assert await keeper._start(engine)
+    assert (await planned(engine))[0] == 3600
+    query = text("SELECT tick, revision, content_hash FROM keep_operator.run ORDER BY tick")
+    started = (await looked(engine, lambda conn: conn.execute(query))).all()
+    assert len(started) == 40
+    for tick, number, content_hash in started:
+        taken = canary.chooses(f"tick {tick.timestamp():.0f}", seen.id, content_hash, 50)
+        assert number == (2 if taken else 1)
+    assert {number for _, number, _ in started} == {1, 2}

@@ -58,6 +58,9 @@ def test_some_namespaces_only() -> None:
         "namespaces",
         "customresourcedefinitions",
         "selfsubjectaccessreviews",
+        "subjectaccessreviews",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
     }
     roles = access.watched_roles("operator", ["b", "a", "a"])
     assert [(m["kind"], m["metadata"]["namespace"]) for m in roles] == [
@@ -113,4 +116,7 @@ def test_doctor_asks_for_each_right_where_it_is_needed() -> None:
         "namespaces",
         "customresourcedefinitions",
         "selfsubjectaccessreviews",
+        "subjectaccessreviews",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
     }

@@ -29,6 +29,7 @@ from keep_operator.resources.shapes import Invalid, Violation
 from unit.lineages import hash_of, hold, lineage
 
 NOW = datetime(2026, 5, 1, 18, 0, tzinfo=UTC)
+LACK = "there is no policy"
 REJECTED = {"rejected": "RejectedByUser"}
 
 
@@ -314,7 +315,7 @@ def test_what_may_not_be_decided_is_not_carried_out() -> None:
 @pytest.mark.parametrize("action", ["Rollback", "Abort", "Pause", "Resume", "Note"])
 def test_what_stops_harm_needs_no_proof_of_who_decides(action: str) -> None:
     """A-AP-5: in an incident whoever may make decisions may roll back, on a cluster without admission policies too."""
-    assert decision.distrust(decide(action)) is None
+    assert decision.distrust(decide(action), LACK) is None
 
 
 @pytest.mark.parametrize(
@@ -323,15 +324,33 @@ def test_what_stops_harm_needs_no_proof_of_who_decides(action: str) -> None:
 def test_what_lets_something_run_needs_a_proof_of_who_decides(action: str) -> None:
     """A-AP-5: without a proof these end ActorUnverified, and the message names the setting that lets them through."""
     more: dict[str, Any] = {"CheckItem": {"item": "told"}, "Tag": {"tag": "t"}, "Untag": {"tag": "t"}}.get(action, {})
-    found = decision.distrust(decide(action, 1, **more))
+    found = decision.distrust(decide(action, 1, **more), LACK)
     assert found is not None
     assert (found.truth, found.reason) == ("False", "ActorUnverified")
     assert "KEEP_OPERATOR_DECISIONS_UNVERIFIED=Record" in found.message
+    assert LACK in found.message
+
+
+def test_a_claim_counts_where_the_tenant_trusts_its_author() -> None:
+    """A-AP-3: whom somebody acts for is who decided only where that account is believed; else it is the account itself."""
+    claimed = decide("Approve", 1, actor="argo", onBehalfOf="ann")
+    assert decision.person(claimed, {"argo"}) == "ann"
+    assert decision.person(claimed, {"ann", "flux"}) == "argo"
+    assert decision.person(decide("Approve", 1, actor="argo"), {"argo"}) == "argo"
+
+
+def test_what_is_proven_is_recorded_so() -> None:
+    """The ledger knows of each decision whether the cluster vouches for its author."""
+    for verified in (True, False):
+        seen = Observed(an_object(decide("Rollback")), Situation(lineage("AB", "1 2")), verified=verified)
+        (action,) = decision.plan(seen, NOW).actions
+        assert isinstance(action, Handle)
+        assert action.verified is verified
 
 
 def test_force_needs_a_proof_whatever_the_action() -> None:
     """A rollback to a rejected version is not for everybody."""
-    assert decision.distrust(decide("Rollback", 1, force=True)) is not None
+    assert decision.distrust(decide("Rollback", 1, force=True), LACK) is not None
 
 
 def test_a_decision_is_not_judged_before_the_newest_definition_was_looked_at() -> None:

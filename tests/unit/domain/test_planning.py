@@ -283,6 +283,16 @@ def test_events_tell_transitions_only(
     assert (event and (event.warning, event.reason)) == expected
 
 
+def test_what_was_taken_back_is_told_once() -> None:
+    """Whoever was not looking finds one Warning, whether `Ready` sums it up or not, and none for each outage that follows."""
+    taken = condition("Deployed", "False", "AutoRolledBack", "3 of 3 runs failed")
+    back, apart = status_of("False", "AutoRolledBack", taken), status_of("True", "Ready", taken)
+    told = planning.Announcement(True, "AutoRolledBack", "3 of 3 runs failed")
+    assert planning.announce(WAITING, back) == planning.announce(READY, apart) == told
+    away = status_of("Unknown", "DatabaseUnavailable", taken)
+    assert planning.announce(away, back) is planning.announce(back, back) is planning.announce(apart, back) is None
+
+
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [

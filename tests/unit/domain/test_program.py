@@ -414,12 +414,14 @@ def test_the_parameters_of_a_call_can_be_told_later() -> None:
 
 
 def test_a_keep_action_fills_its_texts_in_for_each_alert_itself() -> None:
-    """Its names are those of the results, so they are left as they are."""
-    made = {
-        "name": "raise",
-        "provider": {"type": "keep", "with": {"alert": {"name": "{{ host }}"}, "if": "{{ value }} > 1"}},
-    }
-    assert ran(actions=[made]).calls[0].parameters == {"alert": {"name": "{{ host }}"}, "if": "{{ value }} > 1"}
+    """Its names are those of the results of the last step; those for which ``if`` does not hold make none."""
+    given = {"alert": {"name": "{{ host }} of {{ consts.team }}"}, "if": "{{ value }} > 1", "for": "5m"}
+    made = {"name": "raise", "provider": {"type": "keep", "with": given}}
+    results = [{"host": "a", "value": 2}, {"host": "b", "value": 1}, {"value": 3}, {"host": "d"}]
+    run = ran(results={"ask": results}, consts={"team": "x"}, steps=[step("ask")], actions=[made])
+    (call,) = (each for each in run.calls if each.name == "raise")
+    assert [each["name"] for each in call.parameters["alert"]] == ["a of x", " of x"]
+    assert (call.parameters["for"], call.parameters["read_only"]) == ("5m", False)
 
 
 def test_an_alert_has_the_fields_of_keep() -> None:

@@ -1,10 +1,12 @@
 """Stories of releases, with database and cluster in memory: approval, checklist, canary, automatic rollback."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from keep_operator.domain.effects import EndCanary
 from keep_operator.domain.history import Author
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.parts import Approval, ChecklistItem
@@ -166,6 +168,16 @@ def test_the_first_version_and_the_way_back_need_no_trial() -> None:
     assert shares(made) == {3: 80, 4: 20}
 
 
+def test_a_revert_to_what_is_active_needs_no_trial() -> None:
+    """The canary's definition is taken out of Git again: the stable content, under a new number, has all runs at once."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    made.edit(spec_of("A", release=CANARY))
+    made.settle()
+    assert shares(made) == {3: 100}
+
+
 def test_what_a_person_decides_of_a_canary() -> None:
     """Pause keeps the share, Resume goes on, Promote skips a step, with `full` all; Abort gives everything back."""
     made = world("A", release=CANARY)
@@ -229,7 +241,7 @@ def test_what_took_over_at_once_is_watched_too() -> None:
     made = world("A", release=GUARD)
     made.edit(spec_of("B", release=GUARD))
     made.settle()
-    assert made.lineage.watched_until == made.now + timedelta(hours=1)
+    assert made.lineage.watched_until == made.now + timedelta(hours=1, seconds=10)
     ran(made, 2, True, True, True)
     assert shares(made) == {2: 100}
     ran(made, 2, False)
@@ -388,6 +400,8 @@ def test_a_checklist_is_ticked_by_people_and_by_what_runs_show() -> None:
     assert decide(made, "CheckItem", 2, item="told") == "NoOp"
     ran(made, 2, *[False] * 4, mode="DryRun")
     assert made.lineage.active_number == 1
+    # Or nobody would look when the fifth ends.
+    assert made.lineage.watched_until is not None and made.plan().wake_in is not None
     ran(made, 2, False, mode="DryRun")
     assert made.lineage.active_number == 2
     (image,) = [each for each in made.images.values() if each.number == 2]
@@ -427,3 +441,200 @@ def test_a_pin_ends_a_canary_and_is_above_the_guard() -> None:
     assert shares(made) == {1: 100}
     assert made.condition("Deployed") == ("True", "Pinned")
     assert decide(made, "Abort") == "Refused"
+
+
+def test_what_is_active_is_not_tried_against_itself() -> None:
+    """A git revert while a canary walks: the content has all runs already, and is not taken back for its own failures."""
+    made = world("A", release=CANARY)
+    for letter in "BA":
+        made.edit(spec_of(letter, release=CANARY))
+        made.settle()
+    assert shares(made) == {3: 100}
+    assert made.lineage.canary is None
+    assert made.condition("Ready") == ("True", "Ready")
+
+
+def test_what_is_active_cannot_be_denied_under_another_number() -> None:
+    """v3 awaits approval with the content that v1 runs: a denial would stop the workflow, so Reject is offered."""
+    always = {"approval": {"required": "Always"}}
+    made = world("A", release=always)
+    for letter in "BA":
+        made.edit(spec_of(letter, release=always))
+        made.settle()
+    assert decide(made, "Deny", 3) == "Refused"
+    assert made.condition("Available") == ("True", "Serving")
+    assert decide(made, "Deny", 2) == "Done"
+
+
+def test_promote_is_no_way_around_a_gate() -> None:
+    """A-AP-8: the Tenant has just asked for approval, and nobody has looked at the Workflow since."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    made.tenant = tenant_sight(policy=TenantPolicy(approval_floor=Approval(required="Always")))
+    assert decide(made, "Promote", full=True) == "Refused"
+    assert shares(made) == {1: 100}
+
+
+def test_the_stable_one_is_rejected_while_another_is_tried() -> None:
+    """v2 goes at once, v1 is active in its place, and v3 begins anew against it."""
+    made = world("A", "B", release=CANARY)
+    made.edit(spec_of("C", release=CANARY))
+    made.settle()
+    began = made.lineage.canary
+    assert decide(made, "Reject", 2) == "Done"
+    assert shares(made) == {1: 80, 3: 20}
+    assert made.lineage.canary not in (None, began)
+    outcomes = [effect.outcome for _, _, effect in made.ledger if isinstance(effect, EndCanary)]
+    assert outcomes == ["Superseded"]
+
+
+@pytest.mark.parametrize("how", ["Deploy", "Promote", "guard"])
+def test_whatever_made_it_active_its_runs_are_heard_of(how: str) -> None:
+    """A-CAN-7: the end of each run is told also where a person has let it take over, or it was watched only afterwards."""
+    release = {**CANARY, **GUARD} if how == "Promote" else {"strategy": {"type": "Manual"}, **GUARD}
+    if how == "guard":
+        release = {}
+    made = world("A", release=release)
+    made.edit(spec_of("B", release=release))
+    made.settle()
+    if how == "guard":
+        made.edit(spec_of("B", release=GUARD))
+        made.settle()
+    else:
+        assert decide(made, how, 2, full=True) == "Done"
+    until = made.lineage.watched_until
+    assert made.lineage.active_number == 2
+    assert until is not None and until >= made.now + timedelta(hours=1)
+    ran(made, 2, True, True, True, True)
+    assert shares(made) == {1: 100}
+
+
+def test_the_stable_one_is_taken_back_while_another_is_tried() -> None:
+    """v2 fails within its first hour though v3 is tried beside it: v3 has not failed, and is tried against v1."""
+    made = world("A", release=GUARD)
+    made.edit(spec_of("B", release=GUARD))
+    made.settle()
+    made.edit(spec_of("C", release={**CANARY, **GUARD}))
+    made.settle()
+    assert shares(made) == {2: 80, 3: 20}
+    ran(made, 2, True, True, True, True)
+    assert shares(made) == {1: 80, 3: 20}
+    assert [effect.outcome for _, _, effect in made.ledger if isinstance(effect, EndCanary)] == ["Superseded"]
+
+
+def test_a_hold_gives_way_to_the_one_that_a_failure_makes() -> None:
+    """A reverted canary, and the content that is active fails within its first hour: held back, and told as such."""
+    made = world("A", release=GUARD)
+    made.edit(spec_of("B", release=GUARD))
+    made.settle()
+    made.edit(spec_of("C", release={**CANARY, **GUARD}))
+    made.settle()
+    assert decide(made, "Abort") == "Done"
+    made.ended += [Ended(2, made.now, True)] * 4
+    made.edit(spec_of("B", release={**CANARY, **GUARD}))
+    made.settle()
+    assert shares(made) == {1: 100}
+    assert made.condition("Ready") == ("False", "AutoRolledBack")
+
+
+def test_clocks_that_differ_move_no_step() -> None:
+    """Replicas lead in turn, minutes ahead and behind: a pause ends by the database's clock, once."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    ran(made, 2, False, False, False, False, False)
+    assert shares(made) == {1: 50, 2: 50}
+    for ahead, minutes in ((15, 1), (-15, 4), (15, 4)):
+        made.ahead = timedelta(minutes=ahead)
+        made.now += timedelta(minutes=minutes)
+        made.settle()
+        assert shares(made) == {1: 50, 2: 50}
+    made.ahead = timedelta(minutes=-15)
+    made.now += timedelta(minutes=1)
+    made.settle()
+    assert shares(made) == {2: 100}
+
+
+def test_an_operator_that_was_down_over_several_pauses_goes_on_where_it_was() -> None:
+    """A-CAN-8: a week later one pause is over, not three; the shares did not change meanwhile."""
+    steps = [{"setWeight": 10}, {"pause": {"duration": "1h"}}, {"setWeight": 20}, {"pause": {"duration": "1h"}}]
+    release = {"strategy": {"type": "Canary", "canary": {"steps": [*steps, {"setWeight": 30}, {"pause": {}}]}}}
+    made = world("A", release=release)
+    made.edit(spec_of("B", release=release))
+    made.settle()
+    assert shares(made) == {1: 90, 2: 10}
+    made.now += timedelta(days=7)
+    assert made.lineage.canary is not None and made.lineage.canary.weight == 10
+    made.settle()
+    assert shares(made) == {1: 80, 2: 20}
+    made.now += timedelta(minutes=59)
+    made.settle()
+    assert shares(made) == {1: 80, 2: 20}
+
+
+@pytest.mark.parametrize("failed", [(), (True,), (None, None, None, None, None)])
+def test_nothing_is_learnt_from_too_few_runs(failed: tuple[bool | None, ...]) -> None:
+    """No run, one run, only cancelled ones: no verdict at all, and after its time a person is asked."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    ran(made, 2, *failed)
+    assert made.condition("Deployed") == ("Unknown", "CanaryInProgress")
+    made.now += timedelta(minutes=30)
+    made.settle()
+    assert made.condition("Deployed") == ("Unknown", "AnalysisInconclusive")
+    assert shares(made) == {1: 80, 2: 20}
+
+
+def test_the_way_back_may_be_archived() -> None:
+    """The version that takes over from a failing one has no object any more: it comes back with its number and hash."""
+    fields: dict[str, Any] = {"revisionHistoryLimit": 0}
+    made = world("A", release=GUARD, **fields)
+    first = made.lineage.revisions[0]
+    made.edit(spec_of("B", release=GUARD, **fields))
+    made.settle()
+    made.now += timedelta(minutes=30)
+    row = made.lineage
+    gone = replace(first, archived_at=made.now, first_active_at=row.revisions[0].first_active_at)
+    made.rows[row.id] = replace(row, revisions=(gone, *row.revisions[1:]))
+    made.settle()
+    assert [image.number for image in made.images.values()] == [2]
+    ran(made, 2, True, True, True, True)
+    assert shares(made) == {1: 100}
+    assert sorted(image.number for image in made.images.values()) == [1, 2]
+    assert (made.lineage.active or first).content_hash == first.content_hash
+
+
+def test_a_gate_is_not_lifted_by_making_the_workflow_anew() -> None:
+    """A-AP-8: deleted and applied again without its approval, it has the Tenant's; what was approved before counts no more."""
+    made = world("A")
+    made.tenant = tenant_sight(policy=TenantPolicy(approval_floor=Approval(required="Always")))
+    made.edit(spec_of("B"))
+    made.settle()
+    assert decide(made, "Approve", 2) == "Done"
+    made.delete()
+    made.settle()
+    made.create_again()
+    made.settle()
+    assert made.lineage.active_number is None
+    assert made.condition("Ready") == ("Unknown", "AwaitingApproval")
+
+
+def test_two_who_contradict_each_other() -> None:
+    """Approve and Deny, Promote and Abort: the first one counts, and the second learns why it came too late."""
+    made = world("A", release={"approval": {"required": "Always"}})
+    made.edit(spec_of("B", release={"approval": {"required": "Always"}}))
+    made.settle()
+    assert (decide(made, "Approve", 2), decide(made, "Deny", 2, actor="eve")) == ("Done", "Refused")
+    made.edit(spec_of("C", release={"approval": {"required": "Always"}}))
+    made.settle()
+    assert (decide(made, "Deny", 3), decide(made, "Approve", 3, actor="eve")) == ("Done", "TargetDenied")
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    assert (decide(made, "Promote", full=True), decide(made, "Abort", actor="eve")) == ("Done", "Refused")
+    made.edit(spec_of("C", release=CANARY))
+    made.settle()
+    assert (decide(made, "Abort"), decide(made, "Promote", full=True, actor="eve")) == ("Done", "Refused")
+    assert shares(made) == {2: 100}

@@ -220,6 +220,10 @@ def test_what_the_runtime_cannot_do_is_told_at_once(monkeypatch: pytest.MonkeyPa
         ({"steps": [{"name": "a", "provider": {"type": "python", "with": {}}}]}, "never will be"),
         ({"on-failure": {"provider": {"type": "github"}}}, 'on-failure.provider.type: "github" is not supported'),
         ({"steps": [{"name": "a", "provider": {"type": "http.x", "with": {}}}]}, 'only "http" is'),
+        (
+            {"actions": [{"name": "a", "provider": {"type": "keep", "with": {"workflow_to_update_yaml": "{{ x }}"}}}]},
+            'actions[0].provider.type: "keep" with workflow_to_update_yaml is not supported',
+        ),
     ],
 )
 def test_which_step_the_runtime_cannot_do(change: dict[str, Any], told: str) -> None:

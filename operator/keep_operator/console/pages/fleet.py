@@ -31,8 +31,8 @@ async def show(visit: Visit) -> Response:
         raise problems.missing("PathNotFound", f"The fleet has {', '.join(KINDS)}.")
     resource, text = KINDS[kind], visit.query("q").lower()
     wanted = visit.query("namespace") if resource.namespaced else ""
-    namespaces = await _namespaces(visit, resource, wanted)
-    rows = [row for each in namespaces for row in await _rows(visit, resource, each)]
+    among = await namespaces(visit, resource, wanted)
+    rows = [row for each in among for row in await _rows(visit, resource, each)]
     chosen = sorted((row for row in rows if text in f"{row.namespace}/{row.name}".lower()), key=_urgency)
     start = _start(visit.query("from"))
     values: dict[str, Any] = {
@@ -45,8 +45,8 @@ async def show(visit: Visit) -> Response:
         "next": start + SHOWN if start + SHOWN < len(chosen) else None,
         "q": visit.query("q"),
         "namespace": wanted,
-        "namespaces": namespaces,
-        "everything": namespaces == [""],
+        "namespaces": among,
+        "everything": among == [""],
     }
     return visit.show("fleet.html", **values)
 
@@ -55,7 +55,7 @@ def _start(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
-async def _namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]:
+async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]:
     """Where the user may look: everywhere (""), or in some of the namespaces that have something. Raises Problem 403."""
     watched = visit.pages.watched
     if wanted or not resource.namespaced:
@@ -98,5 +98,13 @@ def _told(kind: str, row: TableRow) -> dict[str, Any]:
         "age": str(cells.get("Age") or ""),
         "cells": cells,
         "urgent": _urgency(row)[0] == 0,
-        "href": address("w", row.namespace, row.name) if kind == "workflows" else None,
+        "href": _href(kind, row),
     }
+
+
+def _href(kind: str, row: TableRow) -> str | None:
+    """The page of an object; of a Tenant that has no record yet there is none."""
+    if kind == "tenants":
+        tenant_id = row.cells.get("Tenant-ID")
+        return address("ledger", tenant_id) if tenant_id else None
+    return address("w" if kind == "workflows" else "p", row.namespace, row.name)

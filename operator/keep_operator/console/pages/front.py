@@ -5,6 +5,7 @@
     /                      fleet                    /w/NAMESPACE/NAME               a workflow and its timeline
     /signin, /signout      who are you?             /w/NAMESPACE/NAME/…             its pages
     /static/…              files of the package     /r/RUN                          a run
+    /p/NAMESPACE/NAME      a Provider               /ledger/TENANT                  what was done to a tenant
     /live/…                what changes of a page, as a stream
 """
 
@@ -21,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keep_operator.console import problems
-from keep_operator.console.pages import compare, decide, fleet, run, runs, signin, workflow
+from keep_operator.console.pages import compare, decide, fleet, ledger, provider, release, run, runs, signin, workflow
 from keep_operator.console.pages.rendering import STATIC
 from keep_operator.console.pages.visit import Pages, Visit, address
 from keep_operator.console.problems import Problem
@@ -60,12 +61,17 @@ PAGES: Final = (
     Page("/", fleet.show),
     Page("/w/{namespace}/{name}", workflow.show),
     Page("/w/{namespace}/{name}/runs", runs.show),
+    Page("/w/{namespace}/{name}/release", release.show),
     Page("/w/{namespace}/{name}/compare", compare.choose, ("GET", "POST")),
     Page("/w/{namespace}/{name}/compare/{pair}", compare.show),
     Page("/w/{namespace}/{name}/decide/{action}", decide.show, ("GET", "POST")),
+    Page("/p/{namespace}/{name}", provider.show),
+    Page("/ledger/{tenant}", ledger.show),
     Page("/r/{run}", run.show),
     Page("/r/{run}/cancel", run.cancel, ("GET", "POST")),
     Page("/live/run/{run}", run.live, live=True),
+    Page("/live/w/{namespace}/{name}", workflow.live, live=True),
+    Page("/live/w/{namespace}/{name}/release", release.live, live=True),
     Page("/signin", signin.show, ("GET", "POST"), open=True),
     Page("/signin/once/{secret}", signin.once, open=True),
     Page("/signout", signin.out, ("POST",)),

@@ -9,6 +9,7 @@ from keep_operator.cluster.reviews import Right
 from keep_operator.console import asked, problems, room
 from keep_operator.console.asked import Place
 from keep_operator.console.pages.visit import Visit, address
+from keep_operator.console.room import Room
 from keep_operator.domain.history import Lineage, Revision
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.decision import ACTIONS
@@ -73,18 +74,30 @@ def href(namespace: str, name: str, *parts: object, **query: str) -> str:
 
 async def subject(visit: Visit) -> Subject:
     """The workflow in the path, if the user may read it. Raises Problem: 403, 404, 503."""
+    namespace, name = named(visit, WORKFLOWS.kind)
+    where = Place(namespace, name)
+    visit.request.state.told["workflow"] = name
+    await visit.admit(Right("get", WORKFLOWS, namespace, name))
+    return await read(visit.here, where)
+
+
+def named(visit: Visit, kind: str) -> tuple[str, str]:
+    """Namespace and name in the path. Raises Problem 404 where no object can be called so."""
     namespace, name = visit.path("namespace"), visit.path("name")
     if not _fits(DNS_LABEL, namespace, 63) or not _fits(DNS_SUBDOMAIN, name, 253):
-        raise problems.missing("WorkflowNotFound", "No Workflow can have that name.")
-    where = Place(namespace, name)
-    visit.request.state.told |= {"namespace": namespace, "workflow": name}
-    await visit.admit(Right("get", WORKFLOWS, namespace, name))
+        raise problems.missing(f"{kind}NotFound", f"No {kind} can have that name.")
+    visit.request.state.told["namespace"] = namespace
+    return namespace, name
+
+
+async def read(here: Room, where: Place) -> Subject:
+    """A workflow, whoever asks. Raises Problem: 404, 503."""
     try:
-        found = await visit.here.cluster.get(WORKFLOWS, namespace, name)
+        found = await here.cluster.get(WORKFLOWS, where.namespace, where.name)
     except KeepOperatorError as failure:
         raise room.cluster_failed(failure) from None
-    async with visit.here.look() as conn:
-        line = await visit.here.line(conn, where)
+    async with here.look() as conn:
+        line = await here.line(conn, where)
         lineage = await workflows.find(conn, line.id)
     assert lineage is not None  # rows of lineages are never removed
     return Subject(where, found or {}, lineage)

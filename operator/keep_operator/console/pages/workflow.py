@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from keep_operator.console import past
 from keep_operator.console.pages import decide, place
+from keep_operator.console.pages.live import News
 from keep_operator.console.pages.place import Subject
 from keep_operator.console.pages.visit import Visit
 from keep_operator.domain.history import Revision
@@ -35,14 +36,35 @@ async def show(visit: Visit) -> Response:
         "about": about,
         "may": may,
         "decided": await decide.outcome(visit, about, name) if name else None,
-        "timeline": [_entry(each) for each in timeline.items],
+        "timeline": [entry(each) for each in timeline.items],
         "timeline_after": timeline.after,
         "versions": [_version(about, each) for each in versions.items],
         "versions_after": versions.after,
         "buttons": buttons(about, may),
-        "source": {"tool": "", "trackingId": "", **(about.status.get("source") or {})},
+        "source": _source(about),
     }
     return visit.show("workflow.html", **values)
+
+
+async def live(visit: Visit) -> Response:
+    """What runs and why, whenever it changes."""
+    about = await place.subject(visit)
+    may = await place.actions(visit, about)
+    here, where = visit.here, about.place
+
+    async def look(before: News | None) -> News:
+        del before
+        return News(await place.read(here, where))
+
+    def tell(seen: Subject) -> str:
+        given = {"about": seen, "buttons": buttons(seen, may), "source": _source(seen)}
+        return visit.pages.renderer.render("workflow_live.html", given)
+
+    return visit.stream(("workflow", where), look, tell, tuple(may.values()))
+
+
+def _source(about: Subject) -> dict[str, str]:
+    return {"tool": "", "trackingId": "", **(about.status.get("source") or {})}
 
 
 def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
@@ -65,24 +87,26 @@ def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
         {
             "label": f"{action} to the end" if extra.get("full") else action,
             "href": about.href("decide", action.lower(), **extra),
-            "command": decide.command(about, decide.Wish(action, None, full="full" in extra)),
+            "command": decide.command(
+                about, decide.Wish(action, desired if "revision" in extra else None, full="full" in extra)
+            ),
         }
         for action, extra in sensible
         if may[action]
     ]
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def entry(each: Entry) -> dict[str, Any]:
     """One thing that was done, with what is worth saying of it."""
-    details = {key: value for key, value in entry.details.items() if key != "id" and value not in (None, "", [], {})}
+    details = {key: value for key, value in each.details.items() if key != "id" and value not in (None, "", [], {})}
     return {
-        "at": entry.at,
-        "action": entry.action,
-        "actor": entry.actor,
-        "kind": entry.key.kind,
+        "at": each.at,
+        "action": each.action,
+        "actor": each.actor,
+        "kind": each.key.kind,
         "reason": details.pop("reason", ""),
         "details": details,
-        "quiet": entry.action in _QUIET,
+        "quiet": each.action in _QUIET,
     }
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from keep_operator.domain import conditions
+from keep_operator.domain.events import causes
 from keep_operator.domain.events.content import EventInvalid, Json
 
 # Characters of a fingerprint that count, as in Keep.
@@ -85,7 +86,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "incident": None,
 }
 # What differs from one delivery of an event to the next, or is ours.
-_OF_THE_DELIVERY: Final = frozenset({"lastReceived", "startedAt", "firingStartTime", "event_id"})
+_OF_THE_DELIVERY: Final = frozenset({"lastReceived", "startedAt", "firingStartTime", "event_id", causes.FIELD})
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class Alert:
         """The same for two deliveries of one event: all but what the delivery itself adds (A-EVT-1)."""
         return digest_of(self.fields)
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The workflows whose runs led to it; none where it was posted."""
+        return causes.of(self.fields)
+
+    def made_by(self, workflows: tuple[str, ...]) -> "Alert":
+        """The same, as the last of these workflows has made it."""
+        return replace(self, fields={**self.fields, causes.FIELD: list(workflows)})
+
     def after(self, previous: "Previous | None") -> "Alert":
         """The alert with the times that only its past can tell: when it was first seen, and since when it fires."""
         received = self.fields["lastReceived"]
@@ -114,6 +124,7 @@ class Alert:
 
     def enriched(self, enrichments: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields with what workflows and people have added to the alert before."""
+        enrichments = {key: value for key, value in enrichments.items() if key != causes.FIELD}
         if not enrichments:
             return self.fields
         named = sorted({*self.fields.get("enriched_fields", ()), *enrichments})
@@ -175,6 +186,7 @@ def made(fields: Json, *, fingerprint: str | None, status: object, severity: obj
     """The alert of these fields; without a fingerprint its name is what makes it itself, as in Keep."""
     known = fingerprint[:FINGERPRINT_LIMIT] if fingerprint else hashlib.sha256(fields["name"].encode()).hexdigest()
     told, graded = status_of(status), severity_of(severity)
+    fields = {key: value for key, value in fields.items() if key != causes.FIELD}  # which nobody says of himself
     whole = {**fields, "fingerprint": known, "status": str(told), "severity": str(graded)}
     return Alert(known, told, graded, whole if whole["id"] else {**whole, "id": known})
 

@@ -22,6 +22,8 @@ from keep_operator.domain.grammar import triggers
 from keep_operator.domain.grammar.faults import Findings
 
 NEVER: Final = "never"
+# What a trigger adds to the alert for its run; equal names that were posted are lost to it.
+ADDED: Final = frozenset({"trigger", "severity_changed", "previous_severity", "severity_change"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,38 @@
 """One call of a provider: what goes in, what comes out, how it fails."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeAlias
 
 from keep_operator.domain.abilities import Kind
 from keep_operator.runner.egress import Egress
 
 Json: TypeAlias = Any
 """What JSON can hold: str, int, float, bool, None, list, dict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of an event that an action has made: ``outcome`` in a word, ``started`` in sentences, and who was not."""
+
+    alert: Mapping[str, Any]
+    outcome: str
+    started: tuple[str, ...] = ()
+    not_started: tuple[str, ...] = ()
+
+
+class Alerts(Protocol):
+    """The alerts of the run's own tenant, and of no other. All of it waits while the database is away."""
+
+    def now(self) -> datetime:
+        """The time of day."""
+
+    async def heard(self, since: datetime, until: datetime, most: int) -> list[dict[str, Any]]:
+        """Those of that time, the newest first."""
+
+    async def take(self, wanted: Sequence[Json], waits: timedelta | None, *, resolves: bool) -> list[Told]:
+        """Have these alerts, as `domain.alerting.settled` says. Raises ActionFailed for one that cannot be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,7 @@ class Call:
     idempotency_key: str = ""
     timeout_s: float = 30.0
     egress: Egress = field(default_factory=Egress)
+    alerts: Alerts | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ ACTIONS: Final[Mapping[tuple[str, Kind], str]] = {
     ("ilert", "action"): "paging.ilert",
     ("jira", "step"): "tickets.jira_query",
     ("jira", "action"): "tickets.jira",
+    ("keep", "step"): "alerts.find",
+    ("keep", "action"): "alerts.make",
     ("mattermost", "action"): "chat.mattermost",
     ("mock", "step"): "local.mock_query",
     ("mock", "action"): "local.mock_notify",
@@ -91,7 +93,7 @@ async def perform(call: Call) -> Outcome:
     What passes by itself is tried again while there is time, if that can do no harm. A result is plain JSON of at most a
     mebibyte; credentials that the far side repeats are taken out of it.
     """
-    if (fault := abilities.fault(call.type, call.kind, call.subtype)) is not None:
+    if (fault := abilities.fault(call.type, call.kind, call.subtype, call.parameters)) is not None:
         raise ActionNotSupported(fault)
     task = asyncio.create_task(_try(call))
     try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keep_operator.domain.events import alert, alertmanager, content, incident
+from keep_operator.domain.events import alert, alertmanager, causes, content, incident
 from keep_operator.domain.events.alert import Severity, Status
 from keep_operator.domain.events.content import EventInvalid
 from unit.domain.events import alerts
@@ -251,3 +251,32 @@ def test_what_cannot_be_stored_is_replaced_and_what_is_too_much_refused() -> Non
     ):
         with pytest.raises(EventInvalid, match=told):
             content.clean(raw, "event")
+
+
+def test_nobody_says_what_led_to_an_alert() -> None:
+    """A sender, a label or an enrichment that names workflows is not believed; what is known of it makes no other event."""
+    for found in (
+        alert.read({"name": "a", "workflowChain": ["w1"]}, "body", alerts.NOW),
+        alerts.read(labels={"alertname": "a", "workflowChain": "w1"}),
+    ):
+        assert found.chain == ()
+        made = found.made_by(("w1", "w2"))
+        assert (made.chain, made.digest) == (("w1", "w2"), found.digest)
+        assert made.enriched({"workflowChain": [], "note": "x"})["workflowChain"] == ["w1", "w2"]
+
+
+@pytest.mark.parametrize("said", [None, {}, {"workflowChain": "w1"}, {"workflowChain": [1, None]}])
+def test_what_is_no_chain_is_none(said: dict[str, Any] | None) -> None:
+    """An event of another version, or of an incident that has such a field, begins anew."""
+    assert causes.of(said) == ()
+
+
+def test_a_chain_has_each_workflow_once_and_an_end() -> None:
+    """None of it is started again, nor anything behind the longest."""
+    chain: tuple[str, ...] = ()
+    for number in range(causes.LONGEST):
+        assert causes.goes_on(chain, f"w{number}")
+        chain = causes.behind(chain, f"w{number}")
+        assert not causes.goes_on(chain, f"w{number}")
+    assert not causes.goes_on(chain, "another")
+    assert causes.behind(("a", "b"), "a") == ("b", "a")

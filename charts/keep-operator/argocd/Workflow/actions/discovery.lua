@@ -1,4 +1,6 @@
--- What may be decided about a Workflow from Argo CD now; the rest is shown and cannot be clicked.
+-- What may be decided about a Workflow from Argo CD now. What makes no sense at the moment is grey; what is about a canary or
+-- an approval is there only while there is one.
+local approvals = true -- false: Argo CD's account has no right to approve and deny
 local status = obj.status or {}
 local found = {}
 for _, condition in ipairs(status.conditions or {}) do
@@ -25,11 +27,24 @@ local function action(title, icon, possible)
   }
 end
 
+local canary = status.canary
+local paused = canary ~= nil and canary.paused == true
 local rejected = deployed == "RejectedByUser" or deployed == "AutoRolledBack"
-return {
+local actions = {
   rollback = action("Roll back", "fa-undo", active ~= nil and earlier and not pinned),
-  resume = action("Resume what Git says", "fa-play", status.hold ~= nil),
+  resume = action("Resume what Git says", "fa-play", status.hold ~= nil or paused),
   deploy = action("Deploy", "fa-rocket", deployed == "AwaitingDeploy" and desired ~= nil),
   reject = action("Reject", "fa-ban", desired ~= nil and not rejected),
   retry = action("Retry", "fa-redo", rejected),
 }
+if canary ~= nil then
+  actions.promote = action("Promote the canary", "fa-forward", true)
+  actions.pause = action("Pause the canary", "fa-pause", not paused)
+  actions.abort = action("Abort the canary", "fa-stop", true)
+end
+local approved = found.Approved or {}
+if approvals and approved.status == "Unknown" and approved.reason == "AwaitingApproval" and desired ~= nil then
+  actions.approve = action("Approve", "fa-check", true)
+  actions.deny = action("Deny", "fa-times", true)
+end
+return actions

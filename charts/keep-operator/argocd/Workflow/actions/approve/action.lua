@@ -1,0 +1,55 @@
+-- Decides Approve about the Workflow that Argo CD shows.
+-- The version that Git asks for may take over.
+local os = require("os")
+
+-- Must be the Kubernetes user that Argo CD creates the decision as.
+local actor = "system:serviceaccount:argocd:argocd-server"
+local given = actionParams or {}
+local status = obj.status or {}
+
+local function text(value)
+  if value ~= nil and value ~= "" then
+    return value
+  end
+end
+
+-- A second click in the same second, on the same state, is the same request.
+local stamp = "approve-" .. obj.metadata.resourceVersion .. "-" .. os.time()
+local name = obj.metadata.name .. "-" .. stamp
+if #name > 253 then
+  name = obj.metadata.uid .. "-" .. stamp
+end
+
+local decision = {
+  apiVersion = obj.apiVersion,
+  kind = "WorkflowDecision",
+  metadata = {
+    name = name,
+    namespace = obj.metadata.namespace,
+    -- Without its owner Argo CD would not show it below the Workflow.
+    ownerReferences = {
+      {
+        apiVersion = obj.apiVersion,
+        kind = obj.kind,
+        name = obj.metadata.name,
+        uid = obj.metadata.uid,
+        controller = false,
+        blockOwnerDeletion = false,
+      },
+    },
+  },
+  spec = {
+    workflowRef = { name = obj.metadata.name },
+    action = "Approve",
+    actor = actor,
+    onBehalfOf = text(given.onBehalfOf),
+    reason = text(given.reason),
+    requestId = obj.metadata.uid .. "-" .. stamp,
+  },
+}
+if status.activeRevision ~= nil then
+  decision.spec.expect = { activeRevision = status.activeRevision.number }
+end
+-- What Git asks for now, and nothing that comes after it.
+decision.spec.revision = { contentHash = status.desiredRevision.contentHash }
+return { { operation = "create", resource = decision } }
