@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from cryptography.fernet import Fernet
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 import databases
 from e2e import accounts
@@ -55,9 +55,9 @@ class World:
     tokens: dict[str, str]
     secret: str
 
-    def execution(self, name: str) -> str:
+    def execution(self, flow: Json, name: str) -> str:
         """The id of a run in the database."""
-        return str(self.kube.get(run(CHECKOUT, name)).status["executionId"])
+        return str(self.kube.get(run(flow, name)).status["executionId"])
 
     def works(self, name: str, reason: str) -> None:
         """A run of the checkout that ends so."""
@@ -83,7 +83,7 @@ class World:
             "release": f"/w/{NAMESPACE}/search/release",
             "provider": f"/p/{NAMESPACE}/victoriametrics",
             "ledger": "/ledger/team",
-            "run": f"/r/{self.execution('on-v2')}",
+            "run": f"/r/{self.execution(CHECKOUT, 'on-v2')}",
             "problem": f"/w/{NAMESPACE}/nothing",
         }
 
@@ -167,6 +167,7 @@ def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if found is None:
         pytest.skip("there is no Chromium: run `make browser`")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found)
         yield browser

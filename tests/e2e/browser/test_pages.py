@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from e2e.browser.conftest import NAMESPACE, SEARCH, Visit, World, audit, picture
-from manifests import definition
+from e2e.browser.conftest import NAMESPACE, SEARCH, Visit, World, audit, picture, written
+from manifests import definition, run, workflow
 
 pytestmark = pytest.mark.e2e
 
@@ -115,7 +115,7 @@ def test_the_night_of_the_incident(visit: Visit, world: World) -> None:
     page.get_by_label("Why").fill("Nobody can pay")
     picture(page, "incident-decide")
     page.get_by_role("button", name="Rollback").click()
-    expect(page.get_by_role("status")).to_contain_text("Rollback: Done")
+    expect(page.get_by_role("status").first).to_contain_text("Rollback: Done")
     seen(page, "Nobody can pay")
     picture(page, "incident-after")
 
@@ -134,17 +134,31 @@ def test_a_canary_is_approved_and_promoted(visit: Visit, world: World) -> None:
     seen(page, "found, and ranked")
     page.get_by_label("Why").fill("Read it with Bob")
     page.get_by_role("button", name="Approve").click()
-    expect(page.get_by_role("status")).to_contain_text("Approve: Done")
+    expect(page.get_by_role("status").first).to_contain_text("Approve: Done")
     world.kube.await_state(SEARCH, lambda it: (it.status.get("canary") or {}).get("weight") == 20, "a canary")
     page.goto(f"/w/{NAMESPACE}/search")
     seen(page, "with 20 % of the runs")
     picture(page, "canary")
     page.get_by_role("button", name="Promote to the end").click()
     page.get_by_role("button", name="Promote").click()
-    expect(page.get_by_role("status")).to_contain_text("Promote: Done")
+    expect(page.get_by_role("status").first).to_contain_text("Promote: Done")
     world.kube.await_state(SEARCH, lambda it: it.status["activeRevision"]["number"] == 2, "the new version")
     page.reload()
     expect(page.locator("dl.facts")).to_contain_text("v2")
+
+
+def test_what_happens_is_seen_by_whoever_looks(visit: Visit, world: World) -> None:
+    """A new version, and a run from its beginning to its end, come into pages that are open, without a reload."""
+    flow, name = written(workflow("stock", NAMESPACE, "team"), "bob@example.com"), "watched"
+    page, other = visit("admin"), visit("viewer")
+    page.goto(f"/w/{NAMESPACE}/stock")
+    expect(page.locator("#live-state")).to_have_text("Live.")
+    world.kube.create(run(flow, name))
+    world.kube.await_state(run(flow, name), lambda it: it.status.get("executionId"), "its row")
+    other.goto(f"/r/{world.execution(flow, name)}")
+    expect(other.locator("#live")).to_contain_text("Succeeded")
+    world.kube.edit(flow, definition=definition("out of stock"))
+    expect(page.locator("#live")).to_contain_text("v2 (")
 
 
 def test_a_page_that_is_old_decides_nothing(visit: Visit, world: World) -> None:
@@ -156,7 +170,7 @@ def test_a_page_that_is_old_decides_nothing(visit: Visit, world: World) -> None:
     world.kube.edit(flow, definition=definition("another mail"))
     world.kube.await_state(flow, lambda it: it.status["activeRevision"]["number"] == 2, "the second version")
     page.get_by_role("button", name="Reject").click()
-    expect(page.get_by_role("status")).to_contain_text("Reject: Stale")
+    expect(page.get_by_role("status").first).to_contain_text("Reject: Stale")
     assert world.kube.get(flow).status["activeRevision"]["number"] == 2
 
 
@@ -170,5 +184,5 @@ def test_without_scripts_all_can_be_read_and_decided(visit: Visit, world: World)
     page.goto(f"/w/{NAMESPACE}/stock/decide/note")
     page.get_by_label("Why").fill("Looked at it")
     page.get_by_role("button", name="Note").click()
-    expect(page.get_by_role("status")).to_contain_text("Note: Done")
+    expect(page.get_by_role("status").first).to_contain_text("Note: Done")
     seen(page, "Looked at it")
