@@ -7,7 +7,7 @@ that as many rows as are shown, and those that the other filters leave out (A-HI
 import base64
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -22,28 +22,16 @@ _CLOCKS_APART: Final = timedelta(minutes=10)
 # Runs that rates are made of: two thousand rows of an index and of the table take ten milliseconds.
 COUNTED: Final = 2_000
 
-_PAGE: Final = """
-    SELECT {columns} FROM keep_operator.run
-    WHERE workflow_id = %(workflow_id)s {filters}
-    ORDER BY id DESC LIMIT %(most)s
+_PAGE: Final = "SELECT {columns} FROM ({ranges}) run ORDER BY id DESC LIMIT %(most)s"
+# Of each revision and of each state as many as the page has at most, so that each is a range of an index. States stand apart, so
+# that the planner knows how rare each of them is.
+_RANGE: Final = """
+    SELECT * FROM keep_operator.run WHERE workflow_id = %(workflow_id)s {filters} ORDER BY id DESC LIMIT %(most)s
 """
-# Of each revision, or state, as many as the page has at most, so that each is a range of an index.
-_PAGE_OF_SEVERAL: Final = """
-    SELECT {columns} FROM {several}
-    CROSS JOIN LATERAL (
-        SELECT * FROM keep_operator.run WHERE workflow_id = %(workflow_id)s {filters}
-        ORDER BY id DESC LIMIT %(most)s
-    ) run ORDER BY id DESC LIMIT %(most)s
-"""
-_SEVERAL: Final = {
-    "numbers": "unnest(%(numbers)s::int[]) AS version(number)",
-    "states": "unnest(%(states)s::text[]) AS asked(state)",
-}
+_VERSIONS: Final = "unnest(%(numbers)s::int[]) AS version(number) CROSS JOIN LATERAL"
 _FILTERS: Final = {
     "number": "revision = %(number)s",
     "numbers": "revision = version.number",
-    "state": "state = %(state)s",
-    "states": "run.state = asked.state",
     "trigger": "trigger = %(trigger)s",
     "since": "queued_at >= %(since)s AND id >= %(since_id)s",
     "until": "queued_at < %(until)s AND id < %(until_id)s",
@@ -170,22 +158,24 @@ async def page(conn: Connection, workflow_id: UUID, wanted: Wanted, after: str |
         given["trigger"] = wanted.trigger
     if after is not None:
         given["after"] = UUID(int=_place("runs", after, 128))
-    several = " CROSS JOIN ".join(text for name, text in _SEVERAL.items() if name in given)
-    question = (_PAGE_OF_SEVERAL if several else _PAGE).format(
-        columns=runs.COLUMNS, several=several, filters=_filters(given)
-    )
-    rows = (await conn.execute(Prepared(question, {}), given)).all()
+    states = {f"state_{place}": state for place, state in enumerate(wanted.states or ())}
+    each_of = [f" AND state = %({name})s" for name in states] or [""]
+    ranges = [_RANGE.format(filters=_filters(given) + each) for each in each_of]
+    if "numbers" in given:
+        ranges = [f"SELECT run.* FROM {_VERSIONS} ({each}) run" for each in ranges]  # noqa: S608 - constants
+    question = _PAGE.format(columns=runs.COLUMNS, ranges=" UNION ALL ".join(f"({each})" for each in ranges))
+    rows = (await conn.execute(Prepared(question, {}), {**given, **states})).all()
     shown = rows[:most]
     behind = _cursor("runs", shown[-1].id.int) if len(rows) > most else None
     return Page(tuple(runs.run_of(row) for row in shown), behind)
 
 
 def _asked(wanted: Wanted) -> dict[str, Any]:
-    """What is wanted as parameters, but for the trigger, which no index knows."""
+    """Which versions and times are wanted, as parameters."""
     given: dict[str, Any] = {}
-    for one, several, values in (("number", "numbers", wanted.numbers), ("state", "states", wanted.states)):
-        if values is not None:
-            given |= {one: values[0]} if len(values) == 1 else {several: list(values)}
+    if wanted.numbers is not None:
+        one = len(wanted.numbers) == 1
+        given |= {"number": wanted.numbers[0]} if one else {"numbers": list(wanted.numbers)}
     if wanted.since is not None:
         given |= {"since": wanted.since, "since_id": _id_at(wanted.since, -_CLOCKS_APART)}
     if wanted.until is not None:
@@ -204,9 +194,8 @@ async def rates(conn: Connection, workflow_id: UUID, wanted: Wanted, most: int =
     state is no filter here.
     """
     share = max(1, most // max(1, len(wanted.numbers or ())))
-    given = {"workflow_id": workflow_id, "most": share, **_asked(replace(wanted, states=None))}
-    several = f"{_SEVERAL['numbers']} CROSS JOIN LATERAL" if "numbers" in given else ""
-    question = _RATES.format(several=several, filters=_filters(given))
+    given = {"workflow_id": workflow_id, "most": share, **_asked(wanted)}
+    question = _RATES.format(several=_VERSIONS if "numbers" in given else "", filters=_filters(given))
     rows = await conn.execute(Prepared(question, {}), {**given, "trigger": wanted.trigger})
     return [
         Rate(row.number, row.content_hash, row.runs, row.ended, row.failures, median_s, p95_s, row.since)

@@ -17,6 +17,7 @@ from keep_operator.domain.execution import Reason, Run, Step, StepState
 from keep_operator.domain.history import Lineage
 from keep_operator.store import engine as database
 from keep_operator.store import executions
+from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
 
@@ -145,9 +146,9 @@ async def begun(console: Console, run_id: str, *names: str, result: Any = None, 
 async def step(console: Console, run: Run, place: int, name: str, **more: Any) -> None:
     """A step is begun and ends."""
     started_ = Step(place, -1, 1, run.attempt, name, "action", "console", StepState.RUNNING, "None", EARLIER)
-    await done(console.engine, lambda conn: executions.begin(conn, run, started_))
+    await done(console.engine, lambda conn: executions.write(conn, run, Progress((started_,))))
     finished = replace(started_, state=StepState.SUCCEEDED, **more)
-    await done(console.engine, lambda conn: executions.finish(conn, run, finished))
+    await done(console.engine, lambda conn: executions.write(conn, run, Progress((finished,))))
 
 
 async def test_a_run_shows_the_definition_that_ran(reader: Browser) -> None:
@@ -156,7 +157,7 @@ async def test_a_run_shows_the_definition_that_ran(reader: Browser) -> None:
     run = await have(console, revision={"number": 1}, inputs={"who": "me"})
     claimed = await begun(console, run["id"], "tell", result={"a": [1, None]}, message="told")
     lines = [{"at": "2026-06-01T00:00:00Z", "position": 0, "level": "INFO", "message": f"line {n}"} for n in range(103)]
-    await done(console.engine, lambda conn: executions.log(conn, claimed, lines))
+    await done(console.engine, lambda conn: executions.write(conn, claimed, Progress(lines=lines)))
     text = await (await reader.get(f"/r/{run['id']}")).text()
     for each in (
         "v1 (", run["contentHash"], "/w/monitoring/high-cpu/compare/1...2", "The definition that ran", "message: hello",

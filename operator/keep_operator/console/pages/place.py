@@ -109,7 +109,8 @@ def _fits(pattern: str, text: str, longest: int) -> bool:
 
 async def actions(visit: Visit, about: Subject) -> dict[str, bool]:
     """Which decisions the user may make, by their names; the API server has the last word."""
-    create = Right("create", WORKFLOW_DECISIONS, about.place.namespace)
+    (may,) = await visit.may(Right("create", WORKFLOW_DECISIONS, about.place.namespace))
+    if not may:  # those who only look are many, and what is denied is remembered for nobody
+        return dict.fromkeys(ACTIONS, False)
     verbs = [Right(each.lower(), WORKFLOWS, about.place.namespace, about.place.name) for each in ACTIONS]
-    may, *each_may = await visit.may(create, *verbs)
-    return {action: may and allowed for action, allowed in zip(ACTIONS, each_may, strict=True)}
+    return dict(zip(ACTIONS, await visit.may(*verbs), strict=True))

@@ -166,9 +166,9 @@ def _approval(visit: Visit, asked: Gates, about: Subject, revision: Revision) ->
         "least": rule.least,
         "missing": max(0, rule.least - counted) if condition["status"] == "Unknown" else 0,
         "condition": condition,
-        "reviews": [(each, None if objection is None else objection[1]) for each, objection in told],
+        "reviews": [(each, None if objection is None else objection.message) for each, objection in told],
         "approvers": [[*each.users, *(f"group {group}" for group in each.groups)] for each in rule.approvers],
-        "against": None if against is None else against[1],
+        "against": None if against is None else against.message,
         "author": None if revision.author is None else revision.author.username,
     }
 
