@@ -50,7 +50,7 @@ soak: $(READY) ## The tests with long windows, at full length (more than two hou
 		tests/unit/domain/test_releases_at_random.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
-bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api N=2000
+bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api|console N=2000
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(N),--objects $(N)) $(ARGS)
 
 fmt: $(READY) ## Format the code

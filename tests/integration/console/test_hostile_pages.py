@@ -25,6 +25,7 @@ from keep_operator.domain.history import Author, Cause, Revision
 from keep_operator.domain.revision import content_hash
 from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_DECISIONS, WORKFLOWS
 from keep_operator.store import executions, revisions, workflows
+from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
 
@@ -133,7 +134,7 @@ async def a_run(reader: Browser) -> str:
     run = await have(console, inputs={"who": PROBE, PROBE: "x"})
     claimed = await begun(console, run["id"], PROBE, result={PROBE: PROBE}, message=f"step {PROBE}")
     lines = [{"at": "2026-06-01T00:00:00Z", "position": 0, "level": "INFO", "message": f"log {PROBE}"}]
-    await done(console.engine, lambda conn: executions.log(conn, claimed, lines))
+    await done(console.engine, lambda conn: executions.write(conn, claimed, Progress(lines=lines)))
     await done(console.engine, lambda conn: executions.end(conn, claimed, Reason.STEP_FAILED, f"ended {PROBE}"))
     return str(run["id"])
 

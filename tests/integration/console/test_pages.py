@@ -8,10 +8,12 @@ import aiohttp
 import pytest
 
 from integration.console.visit import Console
+from integration.store import lineages
 from keep_operator.cluster import access
 from keep_operator.console.pages.session import COOKIE
 from keep_operator.domain.history import Lineage
 from keep_operator.resources.kinds import WORKFLOWS
+from keep_operator.store import engine as database
 
 pytestmark = pytest.mark.integration
 
@@ -327,3 +329,22 @@ async def test_the_console_uses_each_of_its_rights_and_no_other(reader: Browser)
     assert (await reader.get("/p/monitoring/vms")).status == 404
     granted = {(verb, rule.target) for rule in access.CONSOLE_RULES for verb in rule.verbs}
     assert console.played.used == granted
+
+
+async def test_pages_cost_a_known_number_of_statements(reader: Browser) -> None:
+    """However many versions and entries there are, a page is made of as many statements as with few."""
+    console = reader.console
+    console.played.give("ann", "list workflows ", "rollback workflows monitoring/high-cpu")
+    counted = database.queries(console.engine)
+
+    async def cost(path: str) -> int:
+        before = counted.statements
+        assert (await reader.get(path)).status == 200
+        return counted.statements - before
+
+    flow = "/w/monitoring/high-cpu"
+    paths = ("/", flow, f"{flow}/compare", f"{flow}/compare/1...2", f"{flow}/decide/rollback?revision=1")
+    few = [await cost(path) for path in paths]
+    for content in "DEFGHI":
+        await lineages.add(console.engine, content)
+    assert [await cost(path) for path in paths] == few == [0, 4, 2, 3, 3]
