@@ -21,7 +21,7 @@ help: ## Say what each target does
 run: $(READY) ## Start the sandbox and the operator, and show the sample story live (Ctrl-C ends all of it)
 	@$(BIN)/keep-operator sandbox run $(ARGS)
 
-test: $(READY) ## Run every test; the first time builds the sandbox's control plane (about three minutes)
+test: $(READY) browser ## Run every test; the first time builds the sandbox's control plane (about three minutes)
 	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 	@$(BIN)/python -m pytest -n 2 tests/component tests/integration $(ARGS)
@@ -35,6 +35,12 @@ check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, s
 	@$(BIN)/codespell
 	@$(BIN)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
+browser: ## See that there is a Chromium for the tests of the console's pages; as root on Debian, install it
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	    && echo "Installing Debian's chromium for the browser tests ..." \
+	    && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null; } \
+	    || echo "The browser tests need Chromium: apt-get install chromium fonts-dejavu-core"
+
 e2e-kind: $(READY) ## The e2e suite on a cluster of kind, and the image in real pods; needs Docker and kind
 	@CLUSTER=kind $(BIN)/keep-operator sandbox prepare
 	@CLUSTER=kind $(BIN)/python -m pytest tests/e2e $(ARGS)
@@ -44,7 +50,7 @@ soak: $(READY) ## The tests with long windows, at full length (more than two hou
 		tests/unit/domain/test_releases_at_random.py $(ARGS)
 	@KEEP_OPERATOR_SOAK=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(REAL) $(ARGS)
 
-bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api N=2000
+bench: $(READY) ## Measure beside a bare client and plain kopf: make bench ONLY=ready|workflows|definitions|read_api|console N=2000
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(N),--objects $(N)) $(ARGS)
 
 fmt: $(READY) ## Format the code
@@ -65,6 +71,9 @@ generate: $(READY) ## Make the generated files again: crds/, docs/cli.md, the ta
 	@$(BIN)/python -m keep_operator.runner.actions.reference docs/actions.md
 	@$(BIN)/python charts/generate.py
 	@PYTHONPATH=tests $(BIN)/python -m contract.chart.combinations
+
+vendor: $(READY) ## Make the console's files of others again, from their packages of npm, checked by their integrity
+	@PYTHONPATH=tests $(BIN)/python -m contract.console.vendored
 
 verify: $(READY) ## Fail when a generated file is not current
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
@@ -94,4 +103,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help run test check e2e-kind soak bench fmt lint types generate verify lock image clean
+.PHONY: help run test check browser e2e-kind soak bench fmt lint types generate vendor verify lock image clean

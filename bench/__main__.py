@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from bench import console as pages
 from bench import definitions, read_api, ready, runs, workflows
 from bench.harness import staged
 
@@ -18,6 +19,7 @@ MEASUREMENTS: Final = {
     "workflows": workflows,
     "definitions": definitions,
     "read_api": read_api,
+    "console": pages,
     "runs": runs,
 }
 
@@ -50,6 +52,8 @@ async def _measure(given: argparse.Namespace, say: Callable[[str], None]) -> dic
             return definitions.measure(say)
         case "read_api":
             return await read_api.measure(say)
+        case "console":
+            return await pages.measure(say)
         case "runs":
             return await runs.measure(given.objects, given.rounds, say)
     async with staged() as stage:

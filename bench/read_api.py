@@ -111,8 +111,8 @@ async def measure(say: Callable[[str], None]) -> Json:
         folder = Path(name)
         with postgres.running(folder / "postgres") as server:
             say(f"{WORKFLOWS} workflows into a database of its own")
-            await _populate(server.url())
-            async with _cluster() as cluster, _console(folder, server.url(), cluster) as console:
+            await populate(server.url())
+            async with cluster() as api, console(folder, server.url(), api) as served:
                 asked: Json = {}
                 now = datetime.now(UTC)
                 given = {
@@ -121,7 +121,7 @@ async def measure(say: Callable[[str], None]) -> Json:
                     "next_day": (now - timedelta(days=9)).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 }
                 for what, path in ASKED:
-                    asked[what] = await _ask(console, path.format_map(given))
+                    asked[what] = await _ask(served, path.format_map(given))
                     say(f"{what}: {asked[what]['median_ms']:.1f} ms")
     return {"workflows": WORKFLOWS, "versions": VERSIONS, "runs": RUNS, "requests": ROUNDS, "asked": asked}
 
@@ -148,29 +148,30 @@ def verdict(result: Json) -> str:
     )
 
 
-async def _ask(console: Served, path: str) -> dict[str, float]:
+async def _ask(served: Served, path: str) -> dict[str, float]:
     times: list[float] = []
     async with aiohttp.ClientSession(headers={"Authorization": "Bearer anybodys"}) as session:
         for _ in range(3):
-            await _answer(session, console, path)
-        before = sum(console.process.cpu_times()[:2])
+            await _answer(session, served, path)
+        before = sum(served.process.cpu_times()[:2])
         for _ in range(ROUNDS):
             began = time.perf_counter()
-            await _answer(session, console, path)
+            await _answer(session, served, path)
             times.append((time.perf_counter() - began) * 1000)
-        spent_ms = (sum(console.process.cpu_times()[:2]) - before) * 1000 / ROUNDS
+        spent_ms = (sum(served.process.cpu_times()[:2]) - before) * 1000 / ROUNDS
     times.sort()
     figures = (statistics.median(times), times[int(len(times) * 0.95) - 1], times[-1], spent_ms)
     return dict(zip(FIGURES, figures, strict=True))
 
 
-async def _answer(session: aiohttp.ClientSession, console: Served, path: str) -> None:
-    async with session.get(f"{console.url}/api/v1/{path}") as response:
+async def _answer(session: aiohttp.ClientSession, served: Served, path: str) -> None:
+    async with session.get(f"{served.url}/api/v1/{path}") as response:
         await response.read()
         assert response.status == 200, await response.text()
 
 
-async def _populate(url: str) -> None:
+async def populate(url: str) -> None:
+    """The schema, and all rows."""
     before, after = _definition(edited=False), _definition(edited=True)
     given = {
         "workflows": WORKFLOWS,
@@ -205,16 +206,20 @@ def _definition(*, edited: bool) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _cluster() -> AsyncIterator[str]:
-    """The URL of an API server that knows everybody and allows everything."""
+async def cluster(reads: Callable[[web.Request], Json] | None = None) -> AsyncIterator[str]:
+    """The URL of an API server that knows everybody, each by his token, and allows everything; ``reads`` has its objects."""
 
     async def answer(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            assert reads is not None
+            return web.json_response(reads(request))
         review: Mapping[str, Any] = await request.json()
-        status = {"authenticated": True, "user": {"username": "ann"}, "allowed": True}
+        user = {"username": review["spec"].get("token", "ann")}
+        status = {"authenticated": True, "user": user, "allowed": True}
         return web.json_response({**review, "status": status}, status=201)
 
     application = web.Application()
-    application.router.add_post("/{path:.*}", answer)
+    application.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -225,14 +230,14 @@ async def _cluster() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def _console(folder: Path, url: str, cluster: str) -> AsyncIterator[Served]:
+async def console(folder: Path, url: str, api: str) -> AsyncIterator[Served]:
     """A console process, ready."""
     config, log = folder / "kubeconfig", folder / "console.log"
     config.write_text(
         json.dumps(
             {
                 "current-context": "it",
-                "clusters": [{"name": "it", "cluster": {"server": cluster}}],
+                "clusters": [{"name": "it", "cluster": {"server": api}}],
                 "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
                 "users": [{"name": "it", "user": {"token": "of-the-console"}}],
             }

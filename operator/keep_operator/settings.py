@@ -4,6 +4,7 @@ Names and defaults are a contract: the chart and scripts rely on them. Secrets c
 ``NAME`` or, better, as ``NAME_FILE``, a file that holds the value.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -216,6 +217,17 @@ class Settings(BaseModel):
     def _key(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if not all(KEY_FORM.fullmatch(key.get_secret_value()) for key in value):
             raise ValueError(f"not 32 bytes in URL-safe base64. {MAKE_A_KEY}")
+        return value
+
+    @field_validator("signin_once")
+    @classmethod
+    def _pairs(cls, value: SecretStr) -> SecretStr:
+        try:
+            pairs = json.loads(value.get_secret_value() or "{}")
+        except ValueError:
+            pairs = None
+        if not isinstance(pairs, dict) or not all(key and isinstance(each, str) for key, each in pairs.items()):
+            raise ValueError("not a JSON object of secrets and tokens")
         return value
 
     @field_validator("watch_namespaces", "secret_namespaces")

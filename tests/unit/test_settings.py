@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from keep_operator import settings
 from keep_operator.errors import Refused
@@ -82,6 +83,8 @@ def test_an_empty_environment_has_the_documented_defaults() -> None:
         ("OWNER_REFERENCES", "Always", "Always"),
         ("ALERT_RETENTION", "720h", timedelta(days=30)),
         ("EVENTS_PER_SECOND", "5", 5),
+        ("SESSION_KEY", KEY, (SecretStr(KEY),)),
+        ("SIGNIN_ONCE", '{"secret": "token"}', SecretStr('{"secret": "token"}')),
         ("LEASE_SECONDS", "2", 2),
         ("RUNS_AT_ONCE", "3", 3),
         ("RUN_HEARTBEAT_SECONDS", "0.5", 0.5),
@@ -176,6 +179,19 @@ def keys(given: Settings) -> list[str]:
     return [key.get_secret_value() for key in given.encryption_key]
 
 
+def test_cookies_have_a_key_of_their_own_and_the_sandbox_signs_in_once() -> None:
+    """Neither stands in a message or a trace; what cannot be one is refused."""
+    given = load(SESSION_KEY=KEY, SIGNIN_ONCE='{"secret": "token"}')
+    assert [each.get_secret_value() for each in given.session_key] == [KEY]
+    assert given.signin_once.get_secret_value() == '{"secret": "token"}'
+    assert KEY not in repr(given) and "secret" not in repr(given.signin_once)
+    with pytest.raises(Refused, match="KEEP_OPERATOR_SESSION_KEY: not 32 bytes"):
+        load(SESSION_KEY="short")
+    for wrong in ("token", "[]", '{"secret": 1}', '{"": "token"}'):
+        with pytest.raises(Refused, match="KEEP_OPERATOR_SIGNIN_ONCE: not a JSON object of secrets and tokens"):
+            load(SIGNIN_ONCE=wrong)
+
+
 def test_several_keys_are_given_one_a_line(tmp_path: Path) -> None:
     """While keys are rotated: the new one first, the old one below."""
     path = tmp_path / "keys"
@@ -241,7 +257,7 @@ def test_no_value_of_a_secret_is_ever_repeated(value: str) -> None:
 
 def test_variables_of_others_are_none_of_our_business() -> None:
     """The environment of a pod is full of them."""
-    assert settings.load({"PATH": "/bin", "OTHER_HEALTH_PORT": "x", "KEEP_OPERATOR_SESSION_KEY": "8081"}) == load()
+    assert settings.load({"PATH": "/bin", "OTHER_HEALTH_PORT": "x", "KEEP_OPERATOR_CONSOLE_HOST": "8081"}) == load()
 
 
 def test_without_an_argument_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,8 @@ RULES: Final = (
 )
 
 
-# What the console uses. It writes nothing: reviews are questions that are asked by `create`.
+# What the console uses. It writes nothing: reviews are questions that are asked by `create`, and decisions are made with the
+# token of whoever decides. What it lists it shows to those whom a review allows it.
 CONSOLE_RULES: Final = (
     Rule("authentication.k8s.io", "tokenreviews", ("create",), "whose token came with a request", reach=Reach.CLUSTER),
     Rule(
@@ -158,9 +159,17 @@ CONSOLE_RULES: Final = (
         "whether that user may read what was asked for",
         reach=Reach.CLUSTER,
     ),
-    Rule(GROUP, "workflows", ("get",), "what retention depends on: limits, pin"),
+    Rule(GROUP, "workflows", ("get", "list"), "its pages; what retention depends on: limits, pin"),
+    Rule(GROUP, "providers", ("get", "list"), "its pages"),
+    Rule(GROUP, "workflowdecisions", ("get",), "what came of a decision"),
     Rule(GROUP, "workflowrevisions", ("list",), "which versions are spared by an annotation, as metadata only"),
-    Rule(GROUP, "tenants", ("get",), "the retention that a tenant sets for its workflows", reach=Reach.CLUSTER),
+    Rule(
+        GROUP,
+        "tenants",
+        ("get", "list"),
+        "its pages; the retention that a tenant sets for its workflows",
+        reach=Reach.CLUSTER,
+    ),
 )
 
 

@@ -161,7 +161,7 @@ def pages_of(settings: Settings, stop: asyncio.Event) -> Pages:
         keys = [Fernet.generate_key().decode()]
     padded = [each if each.endswith("=") else f"{each}=" for each in keys]
     once = json.loads(settings.signin_once.get_secret_value() or "{}")
-    return Pages(Sessions(padded), Renderer(_now), Lists(time.monotonic), once, Hub(stop))
+    return Pages(Sessions(padded), Renderer(_now), Lists(time.monotonic), once, Hub(stop), settings.watch_namespaces)
 
 
 def _now() -> datetime:

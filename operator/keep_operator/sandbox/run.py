@@ -1,15 +1,18 @@
 """`make run`: the sandbox, operator, runner and read API in it, and the sample story, all of it gone with Ctrl-C."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import re
+import secrets
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +21,17 @@ from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import Unavailable
 from keep_operator.resources.kinds import GROUP, Resource
-from keep_operator.sandbox import display, receiver, screen
+from keep_operator.sandbox import display, receiver, screen, tools
 from keep_operator.sandbox.display import Display, Step
-from keep_operator.sandbox.instance import Sandbox
+from keep_operator.sandbox.instance import KEY_BYTES, Sandbox
 from keep_operator.sandbox.processes import Command, bare_environment
 from keep_operator.sandbox.story import NAMESPACE, Story
 
-# A reader of the read API, which takes tokens only: the sandbox's people have certificates.
+# The console takes tokens only, and the sandbox's people have certificates: a reader of the API, and who decides by its pages.
 READER: Final = "reader"
+ADMIN: Final = "admin"
+# As long as a session of the pages lasts.
+LASTS: Final = "12h"
 RANK: Final = 10  # stops before the servers that it uses
 USUAL_CRDS: Final = timedelta(seconds=3)
 USUAL_START: Final = timedelta(seconds=3)
@@ -35,10 +41,11 @@ START_LIMIT: Final = timedelta(seconds=90)  # for a machine under load
 class Process:
     """A process of ours in a sandbox: ``operator`` or ``console``, under its own account and rights, or ``runner``."""
 
-    def __init__(self, box: Sandbox, name: str, command: str) -> None:
+    def __init__(self, box: Sandbox, name: str, command: str, **environment: str) -> None:
         self._box = box
         self._name = name
         self._command = command
+        self._environment = environment
         self._log = box.logs / f"{name}.log"
 
     def start(self) -> None:
@@ -51,6 +58,7 @@ class Process:
             "KEEP_OPERATOR_HEALTH_PORT": "0",
             "KEEP_OPERATOR_CONSOLE_PORT": "0",
             "KEEP_OPERATOR_LOG_FORMAT": "json",
+            **self._environment,
         }
         argv = [sys.executable, "-m", "keep_operator", self._command]
         self._box.roster.start(
@@ -128,7 +136,12 @@ def run(box: Sandbox) -> None:
         with box.attended(relay):
             with relay.step("Installing the CRDs", USUAL_CRDS):
                 _install(box)
-            operator, console = Process(box, "operator", "operate"), Process(box, "console", "console")
+            secret = secrets.token_urlsafe(24)
+            once = {
+                "KEEP_OPERATOR_SESSION_KEY": base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii"),
+                "KEEP_OPERATOR_SIGNIN_ONCE": json.dumps({secret: _token(box, ADMIN)}),
+            }
+            operator, console = Process(box, "operator", "operate"), Process(box, "console", "console", **once)
             runner = Process(box, "runner", "runner")
             with relay.step("Starting the operator", USUAL_START):
                 operator.start()
@@ -138,10 +151,18 @@ def run(box: Sandbox) -> None:
             relay.say(f"Up after {time.monotonic() - began:.0f} s.")
             bars.close()
             relay.inner = display.Lines(sys.stderr)
-            asyncio.run(_tell(box, operator, console, runner, url))
+            asyncio.run(_tell(box, operator, console, runner, Addresses(url, secret)))
 
 
-async def _tell(box: Sandbox, operator: Process, console: Process, runner: Process, url: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the operator's health pages are, and the secret that signs in once at the console's."""
+
+    health: str
+    secret: str
+
+
+async def _tell(box: Sandbox, operator: Process, console: Process, runner: Process, where: Addresses) -> None:
     news = News(runner)
     async with Cluster(_admin(box)) as cluster, receiver.listening(news.hear) as receiver_url:
         with screen.opened() as shown:
@@ -156,7 +177,7 @@ async def _tell(box: Sandbox, operator: Process, console: Process, runner: Proce
             took = await story.play()
             await asyncio.to_thread(console.await_ready)
             shown.chapter(f"All is Ready; the operator took {took.total_seconds():.1f} s for the whole story.")
-            for line in _next(box, url, console.api_url):
+            for line in _next(box, where, console.api_url):
                 shown.say(line)
             await story.follow()
 
@@ -187,7 +208,7 @@ def _told(ended: dict[str, Any]) -> str:
 
 
 def _install(box: Sandbox) -> None:
-    """CRDs as a user would install them, the rights of our processes, and an account that may read all of ours."""
+    """CRDs as a user would install them, the rights of our processes, an account that may read all of ours and one that may all."""
     done = subprocess.run(
         [sys.executable, "-m", "keep_operator", "crds", "apply", "--kubeconfig", str(box.kubeconfig())],
         capture_output=True,
@@ -200,7 +221,8 @@ def _install(box: Sandbox) -> None:
 
     async def grant() -> None:
         rights = [access.cluster_role(), access.binding("keep-operator"), *access.own_roles("keep-operator", "default")]
-        rights += [access.console_role(), access.console_binding("keep-operator-console"), *_reader()]
+        rights += [access.console_role(), access.console_binding("keep-operator-console")]
+        rights += [*_account(READER, "get", "list"), *_account(ADMIN, "*")]
         async with Cluster(_admin(box)) as cluster:
             for manifest in rights:
                 kind, metadata = manifest["kind"], manifest["metadata"]
@@ -212,29 +234,41 @@ def _install(box: Sandbox) -> None:
     asyncio.run(grant())
 
 
-def _reader() -> list[dict[str, Any]]:
-    rbac, metadata = f"{access.RBAC_GROUP}/v1", {"name": f"keep-operator-{READER}"}
-    rule = {"apiGroups": [GROUP], "resources": ["*"], "verbs": ["get", "list"]}
+def _account(name: str, *verbs: str) -> list[dict[str, Any]]:
+    """A service account that may do that with all of our objects, in all namespaces."""
+    rbac, metadata = f"{access.RBAC_GROUP}/v1", {"name": f"keep-operator-sandbox-{name}"}
+    rule = {"apiGroups": [GROUP], "resources": ["*"], "verbs": [*verbs]}
     ref = {"apiGroup": access.RBAC_GROUP, "kind": "ClusterRole", **metadata}
-    account = {"kind": "ServiceAccount", "namespace": "default", "name": READER}
+    account = {"kind": "ServiceAccount", "namespace": "default", "name": name}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": READER, "namespace": "default"}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}},
         {"apiVersion": rbac, "kind": "ClusterRole", "metadata": metadata, "rules": [rule]},
         {"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": ref, "subjects": [account]},
     ]
+
+
+def _token(box: Sandbox, account: str) -> str:
+    """A token of the account."""
+    argv = [str(tools.ensure_present() / "kubectl"), f"--kubeconfig={box.kubeconfig()}", "--namespace=default"]
+    argv += ["create", "token", account, f"--duration={LASTS}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    if done.returncode:
+        raise Unavailable("SandboxProcessDied", f"there is no token for the console: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def _admin(box: Sandbox) -> connection.Connection:
     return connection.load({"KUBECONFIG": str(box.kubeconfig())})
 
 
-def _next(box: Sandbox, url: str, api_url: str) -> list[str]:
-    """What to try next, in a second terminal."""
+def _next(box: Sandbox, where: Addresses, api_url: str) -> list[str]:
+    """What to try next, in a browser and in a second terminal."""
     here = Path.cwd()
     folder = box.folder.relative_to(here) if box.folder.is_relative_to(here) else box.folder
     program = Path(sys.executable).parent / "keep-operator"
     program = program.relative_to(here) if program.is_relative_to(here) else program
     return [
+        f"See it in a browser on this machine (the address is good once): {api_url}/signin/once/{where.secret}",
         "Try next, in a second terminal:",
         f'  eval "$({program} sandbox env)"',
         "  kubectl get keep -A",
@@ -247,7 +281,7 @@ def _next(box: Sandbox, url: str, api_url: str) -> list[str]:
         f"  kubectl keep ledger high-cpu -n {NAMESPACE}        # all that was done, by whom",
         "  kubectl delete tenant platform --wait=false        # held while it is in use",
         f"  kubectl delete providers.keep-operator.dev --all -n {NAMESPACE}",
-        f"  curl -s {url}/readyz {url}/metrics",
+        f"  curl -s {where.health}/readyz {where.health}/metrics",
         f"  tail -f {folder}/logs/operator.log {folder}/logs/runner.log",
         "This table stays live. Ctrl-C ends everything.",
     ]

@@ -113,7 +113,9 @@ def test_rights_are_those_of_the_watched_namespaces() -> None:
         assert _rules(objects, "Role", f"{RELEASE}-secrets", namespace)
         console = _rules(objects, "Role", f"{RELEASE}-console", namespace)
         assert {(rule["resources"][0], *rule["verbs"]) for rule in console} == {
-            ("workflows", "get"),
+            ("workflows", "get", "list"),
+            ("providers", "get", "list"),
+            ("workflowdecisions", "get"),
             ("workflowrevisions", "list"),
         }
     assert _rules(objects, "Role", f"{RELEASE}-events", "default") == events["rules"]
@@ -130,12 +132,12 @@ def test_every_setting_is_a_known_one() -> None:
 
 
 def test_every_setting_can_be_set_by_a_value() -> None:
-    """Nobody needs extraEnv for a setting of ours."""
+    """Nobody needs extraEnv for a setting of ours, but for what is of use on one's own machine alone."""
     objects = helm().render({"clusterId": "a", "watchNamespaces": ["a"], "secretNamespaces": ["a"]})
     set_by_chart: set[str] = set()
     for each in of_kind(objects, "Deployment"):
         set_by_chart |= environment(each["spec"]["template"]["spec"]["containers"][0]).keys()
-    wanted = {PREFIX + name.upper() for name in Settings.model_fields}
+    wanted = {PREFIX + name.upper() for name in Settings.model_fields} - {f"{PREFIX}SIGNIN_ONCE"}
     assert {name.removesuffix("_FILE") for name in set_by_chart} >= wanted
 
 
@@ -290,6 +292,8 @@ def test_the_notes_say_what_is_still_to_be_done() -> None:
     told = helm().notes()
     assert "keep-operator-database, key url" in told
     assert "keep-operator-encryption-key, key key" in told
+    assert "keep-operator-session-key, key key" in told
+    assert "session" not in helm().notes({"console": {"enabled": False}})
     for other in ("FOR DEVELOPMENT ONLY", "does not have", "KEEP_OPERATOR_API_SERVICE", "for trials", "crds.install"):
         assert other not in told, "nothing is missing here"
     assert "@keep-operator-postgresql:5432/keep_operator" in helm().notes(COMBINATIONS["trial"])

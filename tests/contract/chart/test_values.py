@@ -88,7 +88,7 @@ def test_each_wrong_value_is_refused(path: tuple[str, ...]) -> None:
         ({"watchNamespaces": ["Monitoring"]}, "watchNamespaces"),
         ({"image": {"digest": "sha256:short"}}, "digest"),
         ({"ownerReferences": "Never"}, "ownerReferences"),
-        ({"console": {"pages": {"enabled": True}}}, "pages"),
+        ({"console": {"pages": {"sessionKey": {"secret": {"name": "My key"}}}}}, "name"),
         ({"runner": {"runsAtOnce": 0}}, "runsAtOnce"),
         ({"runner": {"heartbeatSeconds": 10}}, "at least three times runner.heartbeatSeconds, which is 10"),
         ({"runner": {"autoscaling": {"minReplicas": 20}}}, "must not be less than runner.autoscaling.minReplicas"),

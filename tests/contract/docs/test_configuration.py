@@ -33,8 +33,7 @@ def _read() -> set[str]:
 
 
 def _told() -> set[str]:
-    rows = [row for row in PAGE.about("Environment") if row.under[-1] != "Set aside"]
-    return pages.documented(rows)
+    return pages.documented(PAGE.about("Environment"))
 
 
 def test_every_variable_is_documented() -> None:
@@ -67,12 +66,6 @@ def test_defaults_are_the_real_ones() -> None:
                 assert told == f"`{default}`", name
             case _:
                 assert told == "–", name
-
-
-def test_what_is_set_aside_is_read_by_nothing() -> None:
-    """A name that belongs to a later version leaves the list when that version reads it."""
-    text = PAGE.path.read_text(encoding="utf-8").partition("### Set aside")[2].partition("\n## ")[0]
-    assert set(pages.spans(text)) & _read() == set()
 
 
 def _commands(command: click.Command, name: str) -> Iterator[tuple[str, set[str]]]:

@@ -5,7 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 
 import psutil
@@ -92,6 +95,32 @@ def _executed(folder: Path) -> list[tuple[str, int, str, str, str]]:
     return [(name, number, content_hash(said)[:8], state, trigger) for name, number, said, state, trigger in rows]
 
 
+def _seen(text: str) -> tuple[str, int]:
+    """What somebody sees of the workflow who opens the printed address, and what the next one gets who does."""
+    offered = re.search(r"http://127\.0\.0\.1:\d+/signin/once/\S+", text)
+    assert offered is not None, text
+    cookies: dict[str, str] = {}
+    for _ in range(2):
+        status, headers, _ = _asked(offered[0], {})
+        cookies |= dict(each.partition(";")[0].split("=", 1) for each in headers.get_all("Set-Cookie", []))
+    return _asked(offered[0].partition("/signin")[0] + "/w/monitoring/high-cpu", cookies)[2], status
+
+
+def _asked(url: str, cookies: dict[str, str]) -> tuple[int, Message, str]:
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    told = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+    request = urllib.request.Request(url, headers=told)  # noqa: S310 - a console of the test's own
+    try:
+        with urllib.request.build_opener(Stay).open(request, timeout=30) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read().decode()
+
+
 def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     running: tuple[subprocess.Popen[str], Path], tmp_path: Path
 ) -> None:
@@ -133,6 +162,9 @@ def test_the_story_is_told_and_ctrl_c_leaves_nothing(
     places = [text.index(words) for words in told_of_versions]
     assert places == sorted(places)
     assert "Deployed" in _typed(text, tmp_path / "sandbox"), text
+    page, again = _seen(text)
+    assert again == 410
+    assert "system:serviceaccount:default:admin" in page and "v4 (" in page and "Go back to v1" in page
     assert "receiver: POST /oncall  CPU at 91 %" in text
     assert 'receiver: POST /heartbeat  {"from": "heartbeat"}' in text
     told_of_runs = re.findall(r"run \S+ of (\S+) v(\d+) \((\w+)\): (\w+)", text)

@@ -9,10 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from keep_operator.resources.kinds import TENANTS, WORKFLOW_REVISIONS, WORKFLOWS
+from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_REVISIONS, WORKFLOWS
 
 Json = dict[str, Any]
-PLURALS = {resource.plural for resource in (TENANTS, WORKFLOWS, WORKFLOW_REVISIONS)}
+PLURALS = {resource.plural for resource in (TENANTS, PROVIDERS, WORKFLOWS, WORKFLOW_REVISIONS)}
 
 
 @dataclass

@@ -8,9 +8,12 @@ import aiohttp
 import pytest
 
 from integration.console.visit import Console
+from integration.store import lineages
+from keep_operator.cluster import access
 from keep_operator.console.pages.session import COOKIE
 from keep_operator.domain.history import Lineage
 from keep_operator.resources.kinds import WORKFLOWS
+from keep_operator.store import engine as database
 
 pytestmark = pytest.mark.integration
 
@@ -305,3 +308,43 @@ async def test_the_api_server_is_read_once_for_all_who_look(browser: Browser) ->
     for _ in range(20):
         await browser.get("/")
     assert browser.console.played.asked["GET workflows"] == 1
+
+
+async def test_the_console_uses_each_of_its_rights_and_no_other(reader: Browser) -> None:
+    """Whoever grants its role grants nothing in vain, and whoever takes a right out of it breaks something."""
+    console = reader.console
+    for path in ("/revisions", "/history", "/retention"):
+        await console.get(path)
+    await console.get("/diff", before="1", after="2")
+    assert (await console.ask("/ledger", params={"tenant": "keep"})).status == 200
+    console.played.give(
+        "ann", "get providers monitoring", *(f"list {each} " for each in ("tenants", "providers", "workflows"))
+    )
+    console.clock.seconds += 11
+    for path in (
+        *(f"/?kind={each}" for each in ("tenants", "providers", "workflows")),
+        "/w/monitoring/high-cpu?decision=x",
+    ):
+        assert (await reader.get(path)).status == 200, path
+    assert (await reader.get("/p/monitoring/vms")).status == 404
+    granted = {(verb, rule.target) for rule in access.CONSOLE_RULES for verb in rule.verbs}
+    assert console.played.used == granted
+
+
+async def test_pages_cost_a_known_number_of_statements(reader: Browser) -> None:
+    """However many versions and entries there are, a page is made of as many statements as with few."""
+    console = reader.console
+    console.played.give("ann", "list workflows ", "rollback workflows monitoring/high-cpu")
+    counted = database.queries(console.engine)
+
+    async def cost(path: str) -> int:
+        before = counted.statements
+        assert (await reader.get(path)).status == 200
+        return counted.statements - before
+
+    flow = "/w/monitoring/high-cpu"
+    paths = ("/", flow, f"{flow}/compare", f"{flow}/compare/1...2", f"{flow}/decide/rollback?revision=1")
+    few = [await cost(path) for path in paths]
+    for content in "DEFGHI":
+        await lineages.add(console.engine, content)
+    assert [await cost(path) for path in paths] == few == [0, 4, 2, 3, 3]

@@ -8,7 +8,6 @@ import pytest
 from integration.console.visit import Console
 from integration.store import lineages
 from integration.store.lineages import ME, done
-from keep_operator.cluster import access
 from keep_operator.domain.history import Lineage
 from keep_operator.resources.kinds import TENANTS
 from keep_operator.store import revisions
@@ -102,14 +101,3 @@ async def test_what_cannot_be_judged_says_why(console: Console, six: Lineage) ->
     await console.problem("/retention", 404, "WorkflowNotFound", params=PLACE)
     console.played.have_workflow(ME.uid, revisionHistoryLimit="many")
     await console.problem("/retention", 409, "SpecRefused", params=PLACE)
-
-
-async def test_the_console_uses_each_of_its_rights_and_no_other(console: Console, six: Lineage) -> None:
-    """Whoever grants its role grants nothing in vain, and whoever takes a right out of it breaks something."""
-    console.played.have_workflow(ME.uid)
-    for path in ("/revisions", "/history", "/retention"):
-        await console.get(path)
-    await console.get("/diff", before="1", after="2")
-    assert (await console.ask("/ledger", params={"tenant": "keep"})).status == 200
-    granted = {(verb, rule.target) for rule in access.CONSOLE_RULES for verb in rule.verbs}
-    assert console.played.used == granted

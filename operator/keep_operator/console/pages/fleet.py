@@ -29,7 +29,8 @@ async def show(visit: Visit) -> Response:
     kind = visit.query("kind") or "workflows"
     if kind not in KINDS:
         raise problems.missing("PathNotFound", f"The fleet has {', '.join(KINDS)}.")
-    resource, wanted, text = KINDS[kind], visit.query("namespace"), visit.query("q").lower()
+    resource, text = KINDS[kind], visit.query("q").lower()
+    wanted = visit.query("namespace") if resource.namespaced else ""
     among = await namespaces(visit, resource, wanted)
     rows = [row for each in among for row in await _rows(visit, resource, each)]
     chosen = sorted((row for row in rows if text in f"{row.namespace}/{row.name}".lower()), key=_urgency)
@@ -56,12 +57,13 @@ def _start(text: str) -> int:
 
 async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]:
     """Where the user may look: everywhere (""), or in some of the namespaces that have something. Raises Problem 403."""
+    watched = visit.pages.watched
     if wanted or not resource.namespaced:
         await visit.admit(Right("list", resource, wanted))
-        return [wanted]
+        return [] if wanted and watched and wanted not in watched else [wanted]
     (everywhere,) = await visit.may(Right("list", resource))
     if everywhere:
-        return [""]
+        return list(watched) or [""]
     async with visit.here.look() as conn:
         known = await workflows.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
     allowed = await visit.may(*(Right("list", resource, each) for each in known))

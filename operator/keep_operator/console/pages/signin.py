@@ -1,16 +1,13 @@
 """Signing in with a token of the cluster's, and out again."""
 
 from http import HTTPStatus
-from typing import Final
+from ipaddress import IPv6Address, ip_address
 
 from starlette.responses import Response
 
 from keep_operator.console.pages.session import TooLong
 from keep_operator.console.pages.visit import Visit
 from keep_operator.console.problems import Problem
-
-# Only the loopback interface may use a one-time address: its secret stands in a terminal and in a browser's history.
-_LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
 async def show(visit: Visit) -> Response:
@@ -31,7 +28,7 @@ async def show(visit: Visit) -> Response:
 async def once(visit: Visit) -> Response:
     """The address that a local sandbox prints: good for one visit, from this machine only."""
     client = visit.request.client
-    token = visit.pages.once.pop(visit.path("secret"), None) if client and client.host in _LOOPBACK else None
+    token = visit.pages.once.pop(visit.path("secret"), None) if client and on_this_machine(client.host) else None
     if token is None:
         detail = "This address signs somebody in once, and has done so. Sign in with a token."
         return visit.show("signin.html", HTTPStatus.GONE, to="/", fault=detail)
@@ -56,6 +53,19 @@ async def _begin(visit: Visit, token: str, wanted: str) -> Response:
         detail = "The token is too long for a browser. Use one of a service account: kubectl create token NAME"
         return visit.show("signin.html", HTTPStatus.BAD_REQUEST, to=wanted, fault=detail)
     return response
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether a client's address is this machine's own, as sockets for IPv4 and IPv6 together tell it, too.
+
+    Nobody else may use a one-time address: its secret stands in a terminal and in a browser's history.
+    """
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _within(path: str) -> str:

@@ -28,7 +28,8 @@ MOST_FIELDS: Final = 50
 class Pages:
     """What pages need besides the room; made once per process.
 
-    ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``live`` is what is watched.
+    ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``live`` is what is watched. ``watched`` are the
+    namespaces that the console may look at; empty: all.
     """
 
     sessions: Sessions
@@ -36,6 +37,7 @@ class Pages:
     lists: Lists
     once: dict[str, str] = field(default_factory=dict)
     live: Hub = field(default_factory=Hub)
+    watched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,4 +53,10 @@ document.addEventListener("htmx:sse:close", (event) => {
   if (event.detail.reason === "message") say("This is how it ended.");
 });
 document.addEventListener("htmx:after:swap", () => draw(document));
+// A link that looks like a button is pressed like one.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== " " || !event.target.matches("a[role=button]")) return;
+  event.preventDefault();
+  event.target.click();
+});
 document.addEventListener("DOMContentLoaded", () => draw(document));

@@ -1,0 +1,188 @@
+"""The console in a browser, with a whole installation behind it: what people see, decide, and are not let do."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from e2e.browser.conftest import NAMESPACE, SEARCH, Visit, World, audit, picture, written
+from manifests import definition, run, workflow
+
+pytestmark = pytest.mark.e2e
+
+FLOW = f"/w/{NAMESPACE}/checkout"
+
+
+def seen(page: Page, text: str) -> None:
+    """A text stands in the page."""
+    expect(page.locator("main")).to_contain_text(text)
+
+
+def test_the_printed_address_signs_in_and_is_used_up(visit: Visit, world: World) -> None:
+    """Somebody who starts the sandbox sees the fleet with one click; with the next one he must show a token."""
+    page = visit()
+    page.goto(f"/signin/once/{world.secret}")
+    expect(page).to_have_url(f"{world.url}/")
+    expect(page.locator(".who")).to_have_text(f"system:serviceaccount:{NAMESPACE}:admin")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(f"/signin/once/{world.secret}")
+    expect(page.get_by_role("alert")).to_contain_text("Sign in with a token")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_can_be_read_by_everybody(visit: Visit, world: World, theme: str) -> None:
+    """axe finds nothing wrong on any page in either theme: contrast, labels, order, names of what can be clicked."""
+    page = visit(color_scheme=theme)
+    page.goto("/signin")
+    wrong = {"signin": audit(page)}
+    picture(page, f"signin-{theme}")
+    page = visit("admin", color_scheme=theme)
+    for name, path in world.pages.items():
+        page.goto(path)
+        wrong[name] = audit(page)
+        picture(page, f"{name}-{theme}")
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+def test_a_narrow_screen_needs_no_scrolling_to_the_side(visit: Visit, world: World) -> None:
+    """On a telephone each page is as wide as the screen; tables that are wider scroll by themselves."""
+    page = visit("admin", width=375)
+    wide = {}
+    for name, path in world.pages.items():
+        page.goto(path)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 375:
+            wide[name] = width
+        picture(page, f"{name}-narrow")
+    assert wide == {}
+
+
+def test_the_keyboard_is_enough(visit: Visit) -> None:
+    """The first key leads past the navigation; what has the focus can be seen."""
+    page = visit("admin")
+    page.goto(FLOW)
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Skip to content")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
+    outline = page.evaluate("(s => s.outlineStyle + s.boxShadow)(getComputedStyle(document.activeElement))")
+    assert outline != "nonenone"
+    page.get_by_role("button", name="Rollback").press(" ")
+    page.wait_for_url(f"{FLOW}/decide/rollback")
+
+
+def test_a_viewer_reads_and_is_told_why_that_is_all(visit: Visit, world: World) -> None:
+    """No button is offered; the address of one says which right is missing, before anything is filled in; and nothing happens."""
+    page = visit("viewer")
+    page.goto(FLOW)
+    expect(page.get_by_role("heading", name="checkout")).to_be_visible()
+    expect(page.get_by_role("heading", name="Decide")).to_have_count(0)
+    expect(page.get_by_role("link", name="Go back")).to_have_count(0)
+    for action in ("rollback", "approve", "promote", "abort"):
+        answer = page.goto(f"{FLOW}/decide/{action}")
+        assert answer is not None and answer.status == 403
+        expect(page.get_by_role("alert")).to_contain_text(f"may not {action} workflows.keep-operator.dev")
+    assert not world.kube.kubectl("-n", NAMESPACE, "get", "workflowdecisions", "-o", "name").strip()
+
+
+def test_the_night_of_the_incident(visit: Visit, world: World) -> None:
+    """Find what fails, see what ran and what changed, take it back, and see the next run succeed on the old version."""
+    page = visit("admin")
+    page.get_by_label("Name or namespace").fill("check")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="checkout").click()
+    expect(page.get_by_role("heading", name="checkout")).to_be_visible()
+
+    page.get_by_role("link", name="Runs", exact=True).click()
+    failed = page.get_by_role("row").filter(has_text="StepFailed")
+    expect(failed).to_have_count(1)
+    expect(failed).to_contain_text("v2")
+    failed.get_by_role("link").click()
+    seen(page, "The definition that ran")
+    seen(page, "http://127.0.0.1:9/rates")
+    expect(page.locator(".run-steps")).to_contain_text("rates")
+    picture(page, "incident-run")
+
+    page.goto(FLOW)
+    page.get_by_role("link", name="Compare v2").click()
+    seen(page, "steps.rates")
+    expect(page.locator("table.diff tr.come").filter(has_text="127.0.0.1:9/rates")).to_have_count(1)
+    picture(page, "incident-compare")
+
+    page.goto(FLOW)
+    page.get_by_role("button", name="Rollback").click()
+    seen(page, f"kubectl keep rollback checkout --to v1 -n {NAMESPACE}")
+    seen(page, "v2")
+    page.get_by_label("Why").fill("Nobody can pay")
+    picture(page, "incident-decide")
+    page.get_by_role("button", name="Rollback").click()
+    expect(page.get_by_role("status").first).to_contain_text("Rollback: Done")
+    seen(page, "Nobody can pay")
+    picture(page, "incident-after")
+
+    world.works("after", "Completed")
+    page.goto(f"{FLOW}/runs")
+    newest = page.locator("section[aria-labelledby=runs] tbody tr").first
+    expect(newest).to_contain_text("v1")
+    expect(newest).to_contain_text("Succeeded")
+
+
+def test_a_canary_is_approved_and_promoted(visit: Visit, world: World) -> None:
+    """What waits for a person stands first in the fleet; two decisions later all runs are the new version's."""
+    page = visit("admin")
+    page.get_by_role("link", name="search").click()
+    page.get_by_role("button", name="Approve").click()
+    seen(page, "found, and ranked")
+    page.get_by_label("Why").fill("Read it with Bob")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_role("status").first).to_contain_text("Approve: Done")
+    world.kube.await_state(SEARCH, lambda it: (it.status.get("canary") or {}).get("weight") == 20, "a canary")
+    page.goto(f"/w/{NAMESPACE}/search")
+    seen(page, "with 20 % of the runs")
+    picture(page, "canary")
+    page.get_by_role("button", name="Promote to the end").click()
+    page.get_by_role("button", name="Promote").click()
+    expect(page.get_by_role("status").first).to_contain_text("Promote: Done")
+    world.kube.await_state(SEARCH, lambda it: it.status["activeRevision"]["number"] == 2, "the new version")
+    page.reload()
+    expect(page.locator("dl.facts")).to_contain_text("v2")
+
+
+def test_what_happens_is_seen_by_whoever_looks(visit: Visit, world: World) -> None:
+    """A new version, and a run from its beginning to its end, come into pages that are open, without a reload."""
+    flow, name = written(workflow("stock", NAMESPACE, "team"), "bob@example.com"), "watched"
+    page, other = visit("admin"), visit("viewer")
+    page.goto(f"/w/{NAMESPACE}/stock")
+    expect(page.locator("#live-state")).to_have_text("Live.")
+    world.kube.create(run(flow, name))
+    world.kube.await_state(run(flow, name), lambda it: it.status.get("executionId"), "its row")
+    other.goto(f"/r/{world.execution(flow, name)}")
+    expect(other.locator("#live")).to_contain_text("Succeeded")
+    world.kube.edit(flow, definition=definition("out of stock"))
+    expect(page.locator("#live")).to_contain_text("v2 (")
+
+
+def test_a_page_that_is_old_decides_nothing(visit: Visit, world: World) -> None:
+    """Two people decide at once: the second is told that something else is active by now, and nothing happens."""
+    page, mail = visit("admin"), f"/w/{NAMESPACE}/mail"
+    page.goto(f"{mail}/decide/reject")
+    page.get_by_label("Why").fill("It is wrong")
+    flow = {**SEARCH, "metadata": {"name": "mail", "namespace": NAMESPACE}}
+    world.kube.edit(flow, definition=definition("another mail"))
+    world.kube.await_state(flow, lambda it: it.status["activeRevision"]["number"] == 2, "the second version")
+    page.get_by_role("button", name="Reject").click()
+    expect(page.get_by_role("status").first).to_contain_text("Reject: Stale")
+    assert world.kube.get(flow).status["activeRevision"]["number"] == 2
+
+
+def test_without_scripts_all_can_be_read_and_decided(visit: Visit, world: World) -> None:
+    """A browser that runs no JavaScript shows every page, and a decision is made by it."""
+    page = visit("admin", java_script_enabled=False)
+    for name, path in world.pages.items():
+        answer = page.goto(path)
+        assert answer is not None and answer.status == (404 if name == "problem" else 200), name
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.goto(f"/w/{NAMESPACE}/stock/decide/note")
+    page.get_by_label("Why").fill("Looked at it")
+    page.get_by_role("button", name="Note").click()
+    expect(page.get_by_role("status").first).to_contain_text("Note: Done")
+    seen(page, "Looked at it")
