@@ -31,7 +31,7 @@ from manifests import Json
 
 Deed = Callable[[User], Awaitable[None]]
 VAULT: Final = world.vault(KEY)
-_SETTINGS: Final = {"default_tenant": "", "decisions_unverified": "Record"}
+SETTINGS: Final = {"default_tenant": "", "decisions_unverified": "Record"}
 _SETTLED_S: Final = 5.0
 """An operator that begins over objects at rest has looked at all of them by then, in seconds of the leaping clock."""
 _PATIENCE_S: Final = 600.0
@@ -146,12 +146,12 @@ async def play(url: str, begin: Scene, story: Story, point: Point | None = None)
 
 async def _act(rig: Rig, story: Story) -> None:
     if story.from_start:
-        await rig.start(**_SETTINGS)
+        await rig.start(**SETTINGS)
     await story.deed(rig.user)
 
 
 async def _operate(rig: Rig) -> Operator:
-    return await rig.operate(**_SETTINGS)
+    return await rig.operate(**SETTINGS)
 
 
 async def survive(url: str, story: Story) -> list[str]:

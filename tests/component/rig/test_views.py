@@ -62,7 +62,7 @@ async def test_a_view_of_the_past(name: str, database_url: str) -> None:
     begin = await crashes.stage(database_url, story)
     begin.restore(database_url)
     async with built(database_url, begin.state.copy(), begin.leapt_s) as rig:
-        operator = await rig.operate(default_tenant="")
+        operator = await rig.operate(**crashes.SETTINGS)
         await story.deed(rig.user)
         await rig.rest()
         shall = await _read(rig)
@@ -82,7 +82,7 @@ async def _from_the_past(url: str, end: Scene, version: int) -> Json:
     end.restore(url)
     async with built(url, end.state.copy(), end.leapt_s) as rig:
         rig.server.freeze(LATE, version)
-        late = await rig.start(name=LATE, default_tenant="")
+        late = await rig.start(name=LATE, **crashes.SETTINGS)
         await rig.rest(LATE_FOR_S)
         rig.server.unfreeze(LATE)
         await rig.user.eventually(lambda: late.ready or late.ended, bool, "ready")
