@@ -28,6 +28,9 @@ RENEWAL_PAUSE: Final = timedelta(seconds=5)
 """Refused credentials are renewed at most this often: 64 calls refused at once are no reason for 64 plugin runs."""
 RETRY_REFRESH_AFTER: Final = timedelta(seconds=10)
 """When a still valid identity could not be refreshed, it is tried again after this."""
+UNKNOWN_PATH_TRIES: Final = 10
+UNKNOWN_PATH_WAIT_S: Final = 0.5
+"""How often, and how long apart, a server is asked again that does not know a path of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,8 @@ class Connection:
     ) -> aiohttp.ClientSession:
         """A new HTTP session that shows our identity by itself and renews it once when it is refused.
 
-        For libraries with a client of their own; whoever asks for it closes it. The identity is shown to the API
+        For libraries with a client of their own; whoever asks for it closes it. An API server that has just started answers
+        before it serves what is defined by CRDs: for some seconds such an answer is not believed. The identity is shown to the API
         server only, never to where a redirect points. ``answered`` is told the path of each request that was answered, and
         whether it was granted.
         """
@@ -153,6 +157,12 @@ class Connection:
                     response.close()
                     request.headers.update(newer.headers)
                     response = await handler(request)
+            for _ in range(UNKNOWN_PATH_TRIES):
+                if not _knows_no_such_path(response):
+                    break
+                response.close()
+                await asyncio.sleep(UNKNOWN_PATH_WAIT_S)
+                response = await handler(request)
             answered(request.url.path, response.ok)
             return response
 
@@ -164,6 +174,11 @@ class Connection:
             proxy=self.proxy_url,
             middlewares=(authorize,),
         )
+
+
+def _knows_no_such_path(response: aiohttp.ClientResponse) -> bool:
+    """Whether it is no word about an object, which would be a Status in JSON."""
+    return response.status == 404 and response.content_type != "application/json"
 
 
 def load(

@@ -23,7 +23,8 @@ import trustme
 import yaml
 
 from component.cluster import hostile
-from component.cluster.hostile import BOUNDS, Hostile, document, status, tenant, text
+from component.cluster.hostile import BOUNDS, Hostile, absent, document, status, tenant, text
+from keep_operator.cluster import connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.connection import Connection, load
 from keep_operator.cluster.credentials import Identity, Plugin
@@ -655,6 +656,20 @@ async def test_a_library_s_session_tells_what_was_answered(api: Hostile) -> None
         with pytest.raises(aiohttp.ClientError):
             await session.post(f"{api.url}/unanswered")
     assert told == [("/granted", True), ("/refused", False)]
+
+
+async def test_a_library_s_session_waits_for_a_server_that_has_just_started(
+    api: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server answers before it serves our kinds: that is no reason to end a watch. A missing object is told at once."""
+    monkeypatch.setattr(connection, "UNKNOWN_PATH_WAIT_S", 0.0)
+    unknown = hostile.text("404 page not found", 404, "text/plain")
+    api.answers(unknown, unknown, document(tenant()), absent("x"), *[unknown] * (connection.UNKNOWN_PATH_TRIES + 1))
+    async with await Connection(api.url).open_session() as session:
+        for expected in (200, 404, 404):
+            async with session.get(f"{api.url}/apis/keep-operator.dev/v1alpha1/tenants") as response:
+                assert response.status == expected
+    assert len(api.asked) == 3 + 1 + connection.UNKNOWN_PATH_TRIES + 1
 
 
 async def test_a_library_s_session_is_signed_in_nowhere_else(api: Hostile) -> None:
