@@ -107,6 +107,16 @@ async def test_a_token_of_nobody_signs_nobody_in(browser: Browser) -> None:
     assert "does not know this token" in text and "token-of-nobody" not in text
 
 
+async def test_tokens_are_not_guessed_by_the_thousand(browser: Browser) -> None:
+    """After thirty tokens of nobody the next ones wait, whatever they are; the API server is not asked about them."""
+    for _ in range(30):
+        assert (await browser.post("/signin", token="token-of-nobody")).status == 401
+    asked = browser.console.played.asked["POST tokenreviews"]
+    answer = await browser.post("/signin", token="token-of-nobody")
+    assert answer.status == 429 and int(answer.headers["Retry-After"]) >= 1
+    assert browser.console.played.asked["POST tokenreviews"] == asked
+
+
 async def test_a_cookie_that_was_changed_or_is_old_signs_nobody_in(browser: Browser) -> None:
     """Whoever edits it, brings one of another key, or comes after twelve hours is asked again."""
     await browser.sign_in()

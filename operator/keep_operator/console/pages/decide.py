@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import problems, room
+from keep_operator.console.machines import too_many
 from keep_operator.console.pages import place
 from keep_operator.console.pages.differences import shown
 from keep_operator.console.pages.place import Subject
@@ -131,6 +132,8 @@ def command(about: Subject, wish: Wish) -> str:
 async def _make(visit: Visit, about: Subject, action: str) -> Response:
     """The decision as the user, and what the operator says of it. Raises Problem where the API server refuses it."""
     fields = await visit.form()
+    if (wait_s := visit.pages.decisions.take(visit.user)) > 0:
+        raise too_many("These were too many decisions", wait_s)
     manifest = _manifest(visit.user, about, action, fields)
     name = manifest["metadata"]["name"]
     try:

@@ -5,6 +5,7 @@ from ipaddress import IPv6Address, ip_address
 
 from starlette.responses import Response
 
+from keep_operator.console.machines import too_many
 from keep_operator.console.pages.session import TooLong
 from keep_operator.console.pages.visit import Visit
 from keep_operator.console.problems import Problem
@@ -17,8 +18,13 @@ async def show(visit: Visit) -> Response:
         return visit.go(wanted) if visit.visitor is not None else visit.show("signin.html", to=wanted, fault="")
     fields = await visit.form(of_session=False)
     wanted, token = _within(fields.get("to", "")), "".join(fields.get("token", "").split())
+    where = visit.request.client.host if visit.request.client else ""
+    if (wait_s := visit.pages.attempts.take(where)) > 0:
+        raise too_many("There were too many tokens of nobody", wait_s)
     try:
-        return await _begin(visit, token, wanted)
+        answer = await _begin(visit, token, wanted)
+        visit.pages.attempts.give_back(where)
+        return answer
     except Problem as problem:
         if problem.status is not HTTPStatus.UNAUTHORIZED:
             raise

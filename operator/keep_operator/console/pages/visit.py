@@ -1,6 +1,7 @@
 """One visit of a page: who looks, what he may, how the answer is made."""
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,10 +19,15 @@ from keep_operator.console.pages.live import Hub, Look, Stream
 from keep_operator.console.pages.rendering import Renderer
 from keep_operator.console.pages.session import Session, Sessions
 from keep_operator.console.problems import Problem
+from keep_operator.console.rates import Rates
 from keep_operator.console.room import Room
 
 # Fields of a form: ours have ten at most.
 MOST_FIELDS: Final = 50
+# How often somebody may try a token that is nobody's, and decide; and how often of either at once.
+ATTEMPTS_A_SECOND: Final = 0.5
+DECISIONS_A_SECOND: Final = 1.0
+AT_ONCE: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,8 @@ class Pages:
     """What pages need besides the room; made once per process.
 
     ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``live`` is what is watched. ``watched`` are the
-    namespaces that the console may look at; empty: all.
+    namespaces that the console may look at; empty: all. ``attempts`` bounds tokens of nobody, by where they come from, and
+    ``decisions`` what one user decides.
     """
 
     sessions: Sessions
@@ -38,6 +45,8 @@ class Pages:
     once: dict[str, str] = field(default_factory=dict)
     live: Hub = field(default_factory=Hub)
     watched: tuple[str, ...] = ()
+    attempts: Rates[str] = field(default_factory=lambda: Rates(time.monotonic, ATTEMPTS_A_SECOND, AT_ONCE))
+    decisions: Rates[str] = field(default_factory=lambda: Rates(time.monotonic, DECISIONS_A_SECOND, AT_ONCE))
 
 
 @dataclass(frozen=True, slots=True)

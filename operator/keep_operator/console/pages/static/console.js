@@ -53,6 +53,14 @@ document.addEventListener("htmx:sse:close", (event) => {
   if (event.detail.reason === "message") say("This is how it ended.");
 });
 document.addEventListener("htmx:after:swap", () => draw(document));
+// A file is read into the field that is sent; the browser sends no file.
+for (const chosen of document.querySelectorAll("input[type=file][data-into]")) {
+  chosen.closest("label").hidden = false;
+  chosen.addEventListener("change", async () => {
+    const file = chosen.files[0];
+    if (file && file.size <= 1024 * 1024) document.getElementById(chosen.dataset.into).value = await file.text();
+  });
+}
 // A link that looks like a button is pressed like one.
 document.addEventListener("keydown", (event) => {
   if (event.key !== " " || !event.target.matches("a[role=button]")) return;
