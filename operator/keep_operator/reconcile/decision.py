@@ -16,9 +16,10 @@ from typing import Any, Final, Literal, Protocol, assert_never
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import decision, workflow
 from keep_operator.domain import tenancy as rules
-from keep_operator.domain.decision import Action, Expire, Handle, Handled, Observed
+from keep_operator.domain.decision import Action, Expire, Handle, Observed
 from keep_operator.domain.planning import HANDLED, Plan
 from keep_operator.domain.tenancy import OwnerReferences
+from keep_operator.domain.verdict import Handled
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.effects import take
 from keep_operator.reconcile.proof import Witness

@@ -11,9 +11,10 @@ from sqlalchemy import text
 from integration.store import lineages, samples
 from keep_operator.domain import canary
 from keep_operator.domain import workflow as workflow_rules
-from keep_operator.domain.decision import Handle, Handled, Observed
+from keep_operator.domain.decision import Handle, Observed
 from keep_operator.domain.history import Cause, Lineage
 from keep_operator.domain.planning import Plan
+from keep_operator.domain.verdict import Handled
 from keep_operator.errors import Conflict, Unavailable
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import Decisions

@@ -7,8 +7,8 @@ import pytest
 
 from integration.store import lineages, samples
 from integration.store.lineages import ACTOR, done, own
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Cause, Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.errors import Conflict
 from keep_operator.resources.kinds import Key
 from keep_operator.store import decisions, workflows

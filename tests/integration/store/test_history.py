@@ -11,8 +11,8 @@ from sqlalchemy import text
 from integration.store import lineages, samples
 from integration.store.lineages import ACTOR, ME, done
 from keep_operator.cli.ledger import group
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Cause, Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.resources.kinds import Key
 from keep_operator.store import decisions, history, revisions, seals, workflows
 from keep_operator.store import engine as database

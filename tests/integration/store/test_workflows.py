@@ -15,8 +15,8 @@ from sqlalchemy import text
 from integration.store import lineages, samples
 from integration.store.lineages import ACTOR, ME, done, own
 from keep_operator.domain import history
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Cause, Hold, Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.errors import Conflict, Refused, Waiting
 from keep_operator.resources.kinds import Key
 from keep_operator.store import decisions, ledger, providers, revisions, tenants, workflows
