@@ -22,7 +22,7 @@ from keep_operator.domain.tenant import Token
 from keep_operator.resources.kinds import EVENTS, OURS, SECRETS
 from keep_operator.settings import Settings
 from keep_operator.store import engine as database
-from keep_operator.store import providers, seals, tenants, tokens, workflows
+from keep_operator.store import lineages, providers, seals, tenants, tokens
 from keep_operator.store.tables import INSTALLATION, LEDGER, LEDGER_PENDING, LEDGER_SEAL, METADATA, SCHEMA_VERSION
 from keep_operator.store.vault import Sealed, Vault
 from manifests import Json
@@ -183,7 +183,7 @@ async def _check(rig: Rig) -> None:
         async with database.look(engine) as conn:
             assert all(record.intact for record in await providers.everything(conn))
             assert all(record.intact for record in await tenants.everything(conn))
-            assert all(lineage.intact for lineage in await workflows.everything(conn))
+            assert all(lineage.intact for lineage in await lineages.everything(conn))
         async with database.snapshot(engine) as conn:
             verification = await seals.verify(conn, None, [])
         assert verification.fine, verification
