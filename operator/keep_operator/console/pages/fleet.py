@@ -19,7 +19,7 @@ from keep_operator.console.problems import Problem
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_RUNS, WORKFLOWS, Key, Resource
 from keep_operator.store import failing as store_failing
-from keep_operator.store import workflows
+from keep_operator.store import lineages
 from keep_operator.store.failing import Lately
 
 # Rows on one page.
@@ -118,7 +118,7 @@ async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]
     if everywhere:
         return list(watched) or [""]
     async with visit.here.look() as conn:
-        known = await workflows.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
+        known = await lineages.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
     allowed = await visit.may(*(Right("list", resource, each) for each in known))
     return [each for each, may in zip(known, allowed, strict=True) if may]
 

@@ -15,7 +15,7 @@ from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.decision import ACTIONS
 from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS
 from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN
-from keep_operator.store import workflows
+from keep_operator.store import lineages
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def read(here: Room, where: Place) -> Subject:
         raise room.cluster_failed(failure) from None
     async with here.look() as conn:
         line = await here.line(conn, where)
-        lineage = await workflows.find(conn, line.id)
+        lineage = await lineages.find(conn, line.id)
     assert lineage is not None  # rows of lineages are never removed
     return Subject(where, found or {}, lineage)
 
