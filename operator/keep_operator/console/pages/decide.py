@@ -22,7 +22,6 @@ from starlette.responses import Response
 
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import problems, room
-from keep_operator.console.machines import too_many
 from keep_operator.console.pages import place
 from keep_operator.console.pages.differences import shown
 from keep_operator.console.pages.place import Subject
@@ -166,7 +165,7 @@ async def _make(visit: Visit, about: Subject, action: str) -> Response:
     """The decision as the user, and what the operator says of it. Raises Problem where the API server refuses it."""
     fields = await visit.form()
     if (wait_s := visit.pages.decisions.take(visit.user)) > 0:
-        raise too_many("These were too many decisions", wait_s)
+        raise problems.too_many("These were too many decisions", wait_s)
     groups = await _groups(visit, about) if action in ("Approve", "Deny") else []
     manifest = _manifest(visit.user, groups, about, action, fields)
     name = manifest["metadata"]["name"]
