@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from integration.console import started
 from integration.console.test_pages import Browser
 from integration.console.test_release_pages import APPROVAL, CANARY, DECIDER, begin, have
 from integration.console.test_runs import RUNNER
@@ -145,3 +146,12 @@ async def test_a_form_that_is_sent_twice_is_one_decision_and_another_text_is_non
     assert (first.status, first.headers["Location"]) == (again.status, again.headers["Location"])
     other = await reader.post(f"{FLOW}/decide/note", {}, **fields, reason="It is quiet")
     assert (other.status, "AlreadyDecided" in await other.text()) == (409, True)
+
+
+async def test_what_changes_hides_nothing(reader: Browser) -> None:
+    """A definition whose text turns itself around reads, for who approves it, as it runs."""
+    await lineages.add(reader.console.engine, "C")
+    seen = await started.change(reader.console.engine, "high-cpu", consts={"who": "user\u202e\u2066// all\u2069"})
+    for path in (f"{FLOW}/decide/note?revision=v1", f"{FLOW}/compare/1...{seen.latest_number}"):
+        text = await (await reader.get(path)).text()
+        assert "user\\u202e\\u2066// all\\u2069" in text and not set("\u202e\u2066\u2069") & set(text), path
