@@ -106,9 +106,8 @@ def judge(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
     lineage = met.lineage
     if met.handled is not None:
         return Verdict("NoOp", f"Request {spec.request_id} was handled already: {met.handled.outcome}")
-    expected = None if spec.expect is None else spec.expect.active_revision
-    if expected is not None and expected != lineage.active_number:
-        return Verdict("Stale", f"v{expected} was expected to be active, but {lineage.active or 'none'} is")
+    if (stale := _stale(spec, lineage)) is not None:
+        return stale
     match spec.action:
         case "Rollback":
             return _rollback(spec, met, now)
@@ -138,6 +137,19 @@ def judge(spec: WorkflowDecisionSpec, met: Situation, now: datetime) -> Verdict:
             return _abort(spec, met, now)
         case "Pause":
             return _pause(spec, met)
+
+
+def _stale(spec: WorkflowDecisionSpec, lineage: Lineage) -> Verdict | None:
+    """What is not any more as the author of the decision saw it; None: all that he named is."""
+    number = None if spec.expect is None else spec.expect.active_revision
+    step = None if spec.expect is None else spec.expect.canary_step_index
+    if number is not None and number != lineage.active_number:
+        return Verdict("Stale", f"v{number} was expected to be active, but {lineage.active or 'none'} is")
+    tried = lineage.canary
+    if step is not None and (tried is None or tried.step != step):
+        there = "none is under way" if tried is None else f"that of v{tried.candidate} is at step {tried.step + 1}"
+        return Verdict("Stale", f"A canary was expected at step {step + 1}, but {there}")
+    return None
 
 
 def _reference(choice: RevisionChoice) -> Reference:
@@ -275,6 +287,8 @@ def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     lineage, latest = met.lineage, met.lineage.latest
     tried = lineage.canary
     if tried is not None and tried.paused is not None:
+        if isinstance(meant := _of_canary(spec, lineage), Verdict):
+            return meant
         if (closed := _closed(spec, met)) is not None:
             return closed
         goes_on = canary.resume(tried, met.scene.now)
@@ -285,6 +299,12 @@ def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
         return Verdict("NoOp", f"The canary of v{tried.candidate} is not paused; to skip a step decide Promote")
     if lineage.hold is None or latest is None:
         return Verdict("NoOp", "Nothing is held back")
+    if spec.revision is not None:
+        named = _find(spec, lineage)
+        if isinstance(named, Verdict):
+            return named
+        if named.content_hash != lineage.hold.rejected_hash:
+            return Verdict("Superseded", f"{named} is not what is held back by now", to_number=named.number)
     free = replace(lineage, hold=None)
     choice = release.choose(free, latest.content_hash, met.pin, met.gates, met.scene)
     effects: tuple[Effect, ...] = (EndHold(lineage),)
