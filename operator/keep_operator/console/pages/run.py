@@ -38,7 +38,7 @@ async def show(visit: Visit) -> Response:
     see, again, end = await visit.may(
         Right("get", WORKFLOW_REVISIONS, namespace or ""),
         Right("create", WORKFLOW_RUNS, namespace or ""),
-        Right("patch", WORKFLOW_RUNS, namespace or ""),
+        api.right_to("patch", found),
     )
     async with visit.here.look() as conn:
         steps = await past.page(past_runs.steps(conn, run.id, earlier or None, STEPS, LONGEST_RESULT))
@@ -68,7 +68,7 @@ async def show(visit: Visit) -> Response:
         "active": None if line is None else line.active_number,
         "compare": _compare(found, None if line is None else line.active_number),
         "retry": _retry(found) if again and namespace is not None else None,
-        "may_cancel": _ends(run) and (end or namespace is None),
+        "may_cancel": _ends(run) and end,
         "is_live": not run.state.terminal and not earlier,
     }
     return visit.show("run.html", **values)
@@ -107,8 +107,7 @@ async def _look(here: Room, run_id: UUID, before: News | None) -> News:
 async def cancel(visit: Visit) -> Response:
     """The page before, and the end itself."""
     found = await _found(visit)
-    if (right := api.right_to_cancel(found)) is not None:
-        await visit.admit(right)
+    await visit.admit(api.right_to("patch", found))
     if visit.request.method == "POST":
         await visit.form()
         await api.end(visit.here, found, visit.admit, visit.user)
