@@ -13,7 +13,7 @@ from integration.console.visit import Console
 from integration.store import lineages
 from integration.store.lineages import done, own
 from keep_operator.domain.history import Hold, Lineage
-from keep_operator.store import releases, workflows
+from keep_operator.store import deployments, releases
 
 pytestmark = pytest.mark.integration
 
@@ -88,7 +88,7 @@ async def test_what_is_resumed_is_what_was_seen(reader: Browser) -> None:
     held = await lineages.activate(reader.console.engine, 2)
     assert held.latest is not None
     hold = Hold(held.latest.content_hash, 1, "ann", "", lineages.EARLIER)
-    await done(reader.console.engine, lambda conn: workflows.set_hold(conn, held, hold, actor="ann"))
+    await done(reader.console.engine, lambda conn: deployments.set_hold(conn, held, hold, actor="ann"))
     await lineages.activate(reader.console.engine, 1)
     text, fields = await opened(reader, "resume")
     assert "the canary is at step" not in text

@@ -19,7 +19,7 @@ from keep_operator.resources.decision import ACTIONS
 from keep_operator.resources.kinds import TENANTS, WORKFLOW_DECISIONS, WORKFLOWS
 from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN, Invalid
 from keep_operator.resources.tenant import TenantSpec
-from keep_operator.store import tenants, workflows
+from keep_operator.store import lineages, tenants
 
 BUILTIN: Final = "builtin"
 
@@ -104,7 +104,7 @@ async def read(here: Room, where: Place) -> Subject:
         raise room.cluster_failed(failure) from None
     async with here.look() as conn:
         line = await here.line(conn, where)
-        lineage = await workflows.find(conn, line.id)
+        lineage = await lineages.find(conn, line.id)
     assert lineage is not None  # rows of lineages are never removed
     return Subject(where, found or {}, lineage)
 
