@@ -12,12 +12,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
 from keep_operator.cluster import reviews
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.reviews import Right, User
 from keep_operator.console import problems
+from keep_operator.console.problems import Problem
 from keep_operator.console.rates import Rates
 from keep_operator.errors import KeepOperatorError
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Pages of one history are asked for within a few seconds; a right that is taken away should not live on for longer.
 REMEMBERED_FOR: Final = timedelta(seconds=10)
+# Seconds for which a no is remembered where it only decides what is shown: a page may ask for hundreds of rights, and is reloaded.
+DENIED_FOR_S: Final = 3.0
 # Answers, of each kind: a few hundred bytes each.
 REMEMBERED_AT_MOST: Final = 2_000
 # Seconds for which a token that was somebody's is not counted as one that is tried.
@@ -88,6 +92,7 @@ class Doorkeeper:
         self._cluster = cluster
         self._users: Memory[bytes, User] = Memory(clock, seconds, REMEMBERED_AT_MOST)
         self._rights: Memory[tuple[bytes, Right], bool] = Memory(clock, seconds, REMEMBERED_AT_MOST)
+        self._denied: Memory[tuple[bytes, Right], bool] = Memory(clock, DENIED_FOR_S, REMEMBERED_AT_MOST)
         self._known: Memory[bytes, bool] = Memory(clock, KNOWN_FOR_S, REMEMBERED_AT_MOST)
         self._attempts: Rates[str] = Rates(clock, ATTEMPTS_A_SECOND, ATTEMPTS_AT_ONCE)
 
@@ -134,6 +139,19 @@ class Doorkeeper:
                 else f'User "{visitor.user.name}" may not {told or right}: ask for a ClusterRole that allows it.'
             )
         self._rights.put((visitor.proof, right), True)
+
+    async def may(self, visitor: Visitor, right: Right) -> bool:
+        """Whether the visitor may do that, or might not a moment ago: for what is shown, not for what is done. Raises Problem 503."""
+        if self._denied.get((visitor.proof, right)):
+            return False
+        try:
+            await self.admit(visitor, right)
+        except Problem as problem:
+            if problem.status is not HTTPStatus.FORBIDDEN:
+                raise
+            self._denied.put((visitor.proof, right), True)
+            return False
+        return True
 
 
 async def _asked(question: Awaitable[Value]) -> Value:
