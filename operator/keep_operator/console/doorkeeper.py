@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 # Pages of one history are asked for within a few seconds; a right that is taken away should not live on for longer.
 REMEMBERED_FOR: Final = timedelta(seconds=10)
-# Seconds for which a no is remembered where it only decides what is shown: a page may ask for hundreds of rights, and is reloaded.
+# Seconds for which a no is remembered where it only decides what is shown: a page may ask for hundreds of rights, and is reloaded;
+# and that a session's token is nobody's any more.
 DENIED_FOR_S: Final = 3.0
 # Answers, of each kind: a few hundred bytes each.
 REMEMBERED_AT_MOST: Final = 2_000
@@ -40,6 +41,7 @@ ATTEMPTS_AT_ONCE: Final = 30
 LONGEST_TOKEN: Final = 16 * 1024
 # RFC 6750: what a token consists of.
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
+_NOBODYS: Final = "The API server does not know this token: it is wrong, or has expired."
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -93,6 +95,7 @@ class Doorkeeper:
         self._users: Memory[bytes, User] = Memory(clock, seconds, REMEMBERED_AT_MOST)
         self._rights: Memory[tuple[bytes, Right], bool] = Memory(clock, seconds, REMEMBERED_AT_MOST)
         self._denied: Memory[tuple[bytes, Right], bool] = Memory(clock, DENIED_FOR_S, REMEMBERED_AT_MOST)
+        self._ended: Memory[bytes, bool] = Memory(clock, DENIED_FOR_S, REMEMBERED_AT_MOST)
         self._known: Memory[bytes, bool] = Memory(clock, KNOWN_FOR_S, REMEMBERED_AT_MOST)
         self._attempts: Rates[str] = Rates(clock, ATTEMPTS_A_SECOND, ATTEMPTS_AT_ONCE)
 
@@ -105,6 +108,8 @@ class Doorkeeper:
             raise problems.unauthenticated("The header Authorization must be one, and hold `Bearer` and a token.")
         proof = hashlib.sha256(found[1].encode()).digest()
         user = self._users.get(proof)
+        if user is None and address is None and self._ended.get(proof):
+            raise problems.unauthenticated(_NOBODYS)
         if user is None:
             user = await self._user(found[1], None if self._known.get(proof) else address)
             self._known.put(proof, True)
@@ -122,7 +127,8 @@ class Doorkeeper:
             if address is not None and not counts:
                 self._attempts.give_back(address)
         if user is None:
-            raise problems.unauthenticated("The API server does not know this token: it is wrong, or has expired.")
+            self._ended.put(hashlib.sha256(token.encode()).digest(), True)
+            raise problems.unauthenticated(_NOBODYS)
         return user
 
     async def admit(self, visitor: Visitor, right: Right, told: str = "") -> None:

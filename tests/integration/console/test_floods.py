@@ -130,3 +130,16 @@ async def test_who_may_nothing_and_reloads_keeps_the_api_server_no_busier(consol
     console.played.give("ann", "list workflows ")
     console.clock.seconds += doorkeeper.DENIED_FOR_S
     assert "There are no workflows yet" in await (await browser.get("/")).text()
+
+
+async def test_a_session_that_has_ended_keeps_the_api_server_no_busier(console: Console) -> None:
+    """Its cookie opens still, and its token is asked about once within seconds, however often it comes."""
+    browser = Browser(console)
+    await browser.sign_in()
+    kept, before = dict(browser.cookies), console.played.asked["POST tokenreviews"]
+    console.played.tokens.clear()
+    console.clock.seconds += doorkeeper.REMEMBERED_FOR.total_seconds()
+    for _ in range(5):
+        browser.cookies = dict(kept)
+        assert (await browser.get("/")).headers["Location"] == "/signin"
+    assert console.played.asked["POST tokenreviews"] == before + 1
