@@ -1,6 +1,5 @@
 """One run: which version and definition ran, its steps while they go on, its log, what it got; and its end, by hand."""
 
-import asyncio
 import json
 from typing import Any, Final
 from uuid import UUID
@@ -51,8 +50,7 @@ async def show(visit: Visit) -> Response:
             definition = (await revisions.definitions(conn, run.workflow_id, [run.revision]))[run.revision]
     shown = None
     if definition is not None:
-        async with visit.here.comparing:
-            shown = await asyncio.to_thread(patch.canonical_yaml, definition)
+        shown = await visit.here.comparisons.aside(patch.canonical_yaml, definition)
     values: dict[str, Any] = {
         "found": found,
         **_told(run, steps.items),
