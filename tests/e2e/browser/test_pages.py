@@ -67,7 +67,7 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     outline = page.evaluate("(s => s.outlineStyle + s.boxShadow)(getComputedStyle(document.activeElement))")
     assert outline != "nonenone"
     page.get_by_role("button", name="Rollback").press(" ")
-    page.wait_for_url(f"{FLOW}/decide/rollback")
+    page.wait_for_url(f"{FLOW}/decide/rollback?revision=1")
 
 
 def test_a_viewer_reads_and_is_told_why_that_is_all(visit: Visit, world: World) -> None:

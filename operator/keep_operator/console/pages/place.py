@@ -62,6 +62,17 @@ class Subject:
         }
         return [word for word, applies in found.items() if applies]
 
+    @property
+    def pinned(self) -> bool:
+        """Whether its manifest names the version that runs, so that no decision can."""
+        return bool(((self.manifest.get("spec") or {}).get("release") or {}).get("pin"))
+
+    def leads_back_to(self, revision: Revision) -> bool:
+        """Whether a rollback to that version would change what runs."""
+        lineage, active = self.lineage, self.lineage.active
+        another = active is not None and active.content_hash != revision.content_hash
+        return another and revision.was_active and lineage.eligible(revision) and not self.pinned
+
     def href(self, *parts: object, **query: str) -> str:
         """The address of one of its pages."""
         return href(self.place.namespace, self.place.name, *parts, **query)
