@@ -97,7 +97,7 @@ OURS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "parts.html": ("last", "left.kind if left else 'none'", "line.kind", "line.sign", "name", "right.kind if right else 'none'"),
         "provider.html": ('each.versions | join("; ")',),
         "release_live.html": (
-            '"Done" if each.done else "Open"', '"approves" if each.approves else "denies"', "'outline' if not loop.first else ''",
+            '"Done" if each.done else "Open"', '"approves" if each.approves else "denies"', "'' if each.first else 'outline'",
             "'true' if each.done else 'unknown'", "canary.chart.data", "canary.chart.title", "each", "each.label", "each.state",
             "each.text", 'marks | join(", ")', "name",
             '{"Never": "by nothing any more", "ImportantOnly": "for important versions", "Always": "for every version"}'
@@ -110,7 +110,7 @@ OURS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "signin.html": ("fault",),
         "workflow.html": ("'fault' if decided.status == 'False' else ''", 'each.marks | join(", ")'),
         "workflow_live.html": (
-            '"Stable" if about.lineage.canary else "Active"', "'outline' if not loop.first else ''", "each.label",
+            '"Stable" if about.lineage.canary else "Active"', "'' if each.first else 'outline'", "each.label",
         ),
     },
     "secrets of the session, made by us": dict.fromkeys(

@@ -19,6 +19,8 @@ ENTRIES: Final = 50
 VERSIONS: Final = 20
 # Decisions that are about the whole workflow, when they make sense.
 _QUIET: Final = frozenset({"Created", "Archived", "Updated", "DriftCorrected"})
+# What undoes a rollback is offered, and suggested to nobody.
+_UNDO: Final = ("Resume", "Retry")
 
 
 async def show(visit: Visit) -> Response:
@@ -68,7 +70,7 @@ def _source(about: Subject) -> dict[str, str]:
     return {"tool": "", "trackingId": "", **(about.status.get("source") or {})}
 
 
-def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
+def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, Any]]:
     """The decisions that make sense now and that the user may make, the most likely first."""
     lineage, deployed = about.lineage, str(about.condition("Deployed").get("reason") or "")
     desired = lineage.latest
@@ -87,6 +89,7 @@ def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
     return [
         {
             "label": _label(action, extra),
+            "first": (action, extra) == sensible[0] and action not in _UNDO,
             "href": about.href("decide", action.lower(), **extra),
             "command": decide.command(
                 about, decide.Wish(action, lineage.get(int(extra.get("revision", 0))), full="full" in extra)
