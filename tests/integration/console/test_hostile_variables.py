@@ -27,7 +27,7 @@ from keep_operator.domain.execution import Run
 from keep_operator.domain.history import Hold
 from keep_operator.domain.ownership import Owner
 from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_DECISIONS, WORKFLOWS
-from keep_operator.store import releases, revisions, workflows
+from keep_operator.store import deployments, releases, revisions, workflows
 from keep_operator.store import runs as store
 
 pytestmark = pytest.mark.integration
@@ -69,8 +69,10 @@ SPEC: Final[dict[str, Any]] = {
 # Places whose words are ours, or of a form that is checked before they come here.
 OURS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "names of objects, which the API server checks, and a path before anything is read": {
-        **dict.fromkeys(("compare.html", "compare_form.html", "decide.html", "release.html"), ("about.place.name",)),
-        **dict.fromkeys(("parts.html", "runs.html", "workflow.html"), ("about.place.name", "about.place.namespace")),
+        **dict.fromkeys(("compare.html", "compare_form.html", "release.html"), ("about.place.name",)),
+        **dict.fromkeys(
+            ("decide.html", "parts.html", "runs.html", "workflow.html"), ("about.place.name", "about.place.namespace")
+        ),
         "ledger.html": ("each.key.name", "each.key.namespace", "tenant"),
         "provider.html": ("each.name", "name", "namespace", 'tenant or "none yet"'),
         "run.html": ("found.namespace",),
@@ -170,7 +172,7 @@ async def _workflow(reader: Browser) -> None:
         await lineages.run(engine, statement)
     hold = Hold("a" * 64, 1, f"holder {PROBE}", f"held {PROBE}", EARLIER)
     seen_ = await own(engine)
-    await done(engine, lambda conn: workflows.set_hold(conn, seen_, hold, actor=PROBE))
+    await done(engine, lambda conn: deployments.set_hold(conn, seen_, hold, actor=PROBE))
     handled = {"type": "Handled", "status": "False", "reason": PROBE, "message": PROBE}
     reader.console.played.objects[WORKFLOW_DECISIONS.path("monitoring", "mine")] = {
         "metadata": {"name": "mine"},
@@ -239,13 +241,14 @@ async def _canary(reader: Browser) -> None:
     console = reader.console
     engine = console.engine
     held = await own(engine)
-    await done(engine, lambda conn: workflows.end_hold(conn, held, actor=PROBE, reason=PROBE))
+    await done(engine, lambda conn: deployments.end_hold(conn, held, actor=PROBE, reason=PROBE))
     await lineages.activate(engine, 1)
     tried = await begin(console, sticky_key=PROBE)
     await ran(console, tried, 2, 3, 2)
     await audited(reader, f"{FLOW}/release")
     await audited(reader, FLOW)
-    await audited(reader, f"{FLOW}/decide/promote?full=true")
+    for full in ("", "?full=true"):
+        await audited(reader, f"{FLOW}/decide/promote{full}")
     assert tried.canary is not None
     waits = replace(tried.canary, paused=PROBE, paused_since=EARLIER, failed=1, step=tried.canary.step)
     await done(engine, lambda conn: releases.set_canary(conn, tried, waits, actor=PROBE))
@@ -393,6 +396,9 @@ async def test_what_users_write_arrives_as_text_wherever_it_is_shown(reader: Bro
     await _canary(reader)
     await _provider(reader)
     await _others(reader)
+    console.played.rights["ann"].discard("get workflowrevisions monitoring")
+    console.clock.seconds += 11
+    await audited(reader, f"{FLOW}/decide/resume")
     await _nobodys(reader)
     console.played.tokens[console.token] = PROBE
     console.played.rights[PROBE] = console.played.rights["ann"]

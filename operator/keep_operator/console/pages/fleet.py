@@ -12,7 +12,7 @@ from keep_operator.console.pages import place
 from keep_operator.console.pages.visit import Visit, address
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOWS, Resource
-from keep_operator.store import workflows
+from keep_operator.store import lineages
 
 # Rows on one page.
 SHOWN: Final = 100
@@ -70,7 +70,7 @@ async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]
     known: Sequence[str] = watched
     if not watched:
         async with visit.here.look() as conn:
-            known = await workflows.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
+            known = await lineages.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
     allowed = await visit.may(*(Right("list", resource, each) for each in known))
     return [each for each, may in zip(known, allowed, strict=True) if may]
 

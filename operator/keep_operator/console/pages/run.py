@@ -10,7 +10,6 @@ from starlette.responses import Response
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import past, problems
 from keep_operator.console import runs as api
-from keep_operator.console.machines import too_many
 from keep_operator.console.pages import place
 from keep_operator.console.pages.live import News
 from keep_operator.console.pages.runs import took_s
@@ -131,7 +130,7 @@ async def again(visit: Visit) -> Response:
     if visit.request.method == "POST":
         fields = await visit.form()
         if (wait_s := visit.pages.decisions.take(visit.user)) > 0:
-            raise too_many("These were too many decisions", wait_s)
+            raise problems.too_many("These were too many decisions", wait_s)
         request_id = (fields.get("request_id") or str(uuid4()))[:LONGEST_REQUEST_ID].replace("\0", "")
         made = await api.again(visit.here, found, visit.admit, visit.user, request_id)
         return visit.go(address("r", made.id))

@@ -86,17 +86,17 @@ def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, Any]]:
         sensible.append(("Rollback", {"revision": str(target.number)}))
     if lineage.hold is not None:
         sensible.append(("Retry", {}) if lineage.hold.automatic else ("Resume", {}))
+    offered = [(action, extra) for action, extra in sensible if may[action]]
     return [
         {
             "label": _label(action, extra),
-            "first": (action, extra) == sensible[0] and action not in _UNDO,
+            "first": (action, extra) == offered[0] and action not in _UNDO,
             "href": about.href("decide", action.lower(), **extra),
             "command": decide.command(
                 about, decide.Wish(action, lineage.get(int(extra.get("revision", 0))), full="full" in extra)
             ),
         }
-        for action, extra in sensible
-        if may[action]
+        for action, extra in offered
     ]
 
 
