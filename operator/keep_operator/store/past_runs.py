@@ -79,6 +79,11 @@ _LINES: Final = Prepared(
     "ORDER BY id LIMIT %(most)s",
     {},
 )
+_LAST_LINES: Final = Prepared(
+    "SELECT id, at, position, level, message FROM keep_operator.run_log WHERE run_id = %(id)s AND id < %(before)s "
+    "ORDER BY id DESC LIMIT %(most)s",
+    {},
+)
 # The newest starts of steps first, by the primary key; of what a step brought as much as a page shows.
 _STEPS: Final = """
     SELECT position, iteration, try_number, attempt, name, kind, type, state, started_at, completed_at,
@@ -94,7 +99,9 @@ _MORE_STEPS: Final = Prepared(_STEPS.format(behind=_BEHIND), {})
 # What changes whenever something of a run does; cheap however many steps it has.
 _PULSE: Final = Prepared(
     """
-    SELECT state, attempt, cancel_requested, completed_at, s.begun, s.ended, s.last FROM keep_operator.run,
+    SELECT state, attempt, cancel_requested, completed_at, s.begun, s.ended, s.last,
+        (SELECT max(id) FROM keep_operator.run_log WHERE run_id = %(id)s) AS line
+    FROM keep_operator.run,
         (SELECT count(*) AS begun, count(completed_at) AS ended, max(completed_at) AS last FROM keep_operator.run_step
          WHERE run_id = %(id)s) s
     WHERE id = %(id)s
@@ -240,6 +247,15 @@ async def lines(conn: Connection, run_id: UUID, after: str | None, limit: int) -
     rows = (await conn.execute(_LINES, {"id": run_id, "after": place, "most": most + 1})).all()
     shown = rows[:most]
     return Page(tuple(shown), _cursor("log", shown[-1].id) if len(rows) > most else None)
+
+
+async def last_lines(conn: Connection, run_id: UUID, before: str | None, limit: int) -> Page[Row]:
+    """The last lines of a run's log, or those before an earlier page's, in their order. Raises NotAPage."""
+    most = max(1, min(limit, LIMIT))
+    place = 2**63 - 1 if before is None else _place("log", before, 63)
+    rows = (await conn.execute(_LAST_LINES, {"id": run_id, "before": place, "most": most + 1})).all()
+    shown = rows[:most]
+    return Page(tuple(reversed(shown)), _cursor("log", shown[-1].id) if len(rows) > most else None)
 
 
 async def steps(conn: Connection, run_id: UUID, after: str | None, limit: int, longest: int) -> Page[Row]:
