@@ -70,6 +70,14 @@ class Database:
         with psycopg.connect(self.url, row_factory=dict_row, autocommit=True) as conn:
             return list(conn.execute(statement, values))  # type: ignore[arg-type,unused-ignore]
 
+    def tables(self, *names: str) -> dict[str, list[Json]]:
+        """All rows of some of our tables, over one connection."""
+        with psycopg.connect(self.url, row_factory=dict_row, autocommit=True) as conn:
+            return {
+                name: list(conn.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("keep_operator", name))))
+                for name in names
+            }
+
     def execute(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.url, autocommit=True) as conn:
             conn.execute(statement, values)  # type: ignore[arg-type,unused-ignore]

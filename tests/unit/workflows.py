@@ -8,11 +8,11 @@ from functools import cache
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from keep_operator.domain import binding, decision, desired, effects, history, planning, rollback_to, workflow
+from keep_operator.domain import binding, desired, effects, history, planning, rollback_to, workflow
 from keep_operator.domain.binding import Bound, Candidate, Seen, Tried
 from keep_operator.domain.canary import Question, Stats
 from keep_operator.domain.conditions import Truth
-from keep_operator.domain.decision import Handle, Handled, Verdict
+from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.effects import Activate, Effect, Take
 from keep_operator.domain.history import Author, Check, Deployment, Flaw, Lineage, Refusal, Review, Revision
@@ -21,6 +21,7 @@ from keep_operator.domain.ownership import Claim, HolderState
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
+from keep_operator.domain.verdict import Handled, Verdict, judge
 from keep_operator.domain.workflow import Observed
 from keep_operator.resources import workflow as reader
 from keep_operator.resources.decision import WorkflowDecisionSpec
@@ -277,7 +278,7 @@ class World:
         """A decision is handled, in one transaction."""
         met = workflow.situation(self.observe(), self.handled.get(spec.request_id))
         assert met is not None
-        verdict = decision.judge(spec, met, self.now + self.ahead)
+        verdict = judge(spec, met, self.now + self.ahead)
         self._carry_out(met.lineage.id, spec, verdict)
         return verdict
 

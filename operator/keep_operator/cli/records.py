@@ -20,7 +20,7 @@ from keep_operator.domain.provider import Record
 from keep_operator.errors import Refused
 from keep_operator.resources.kinds import API_VERSION, PROVIDERS, WORKFLOWS
 from keep_operator.store import engine as store
-from keep_operator.store import providers, revisions, workflows
+from keep_operator.store import lineages, providers, revisions, workflows
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
 
@@ -130,7 +130,7 @@ async def _records(
 ) -> list[Found]:
     """The records of both kinds, of all tenants or of one, whose owner is wanted."""
     found = [_of_provider(row) for row in await providers.everything(conn, tenant) if wanted(row.owner)]
-    for row in await workflows.everything(conn, tenant):
+    for row in await lineages.everything(conn, tenant):
         if wanted(row.owner):
             found.append(await _of_workflow(conn, row))
     return found

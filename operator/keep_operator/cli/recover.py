@@ -19,7 +19,7 @@ from keep_operator.cluster.client import Cluster
 from keep_operator.domain import reconstruction, recovery
 from keep_operator.resources import decision, objects, provider, revision, workflow
 from keep_operator.resources.kinds import PROVIDERS, WORKFLOW_DECISIONS, WORKFLOW_REVISIONS, WORKFLOWS
-from keep_operator.store import decisions, providers, revisions, tenants, workflows
+from keep_operator.store import decisions, deployments, lineages, providers, revisions, tenants, workflows
 from keep_operator.store import engine as store
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
@@ -109,9 +109,9 @@ async def _plan_workflows(engine: Engine, cluster: Cluster, cluster_id: str) -> 
     )
     ids = {lineage_id for obj in found if (lineage_id := reconstruction.remembered(obj)) is not None}
     async with store.look(engine) as conn:
-        known = {each: lineage for each in ids if (lineage := await workflows.find(conn, each)) is not None}
+        known = {each: lineage for each in ids if (lineage := await lineages.find(conn, each)) is not None}
         database = reconstruction.Database(
-            await workflows.everything(conn),
+            await lineages.everything(conn),
             known,
             {each: await decisions.handled(conn, each) for each in known},
             {row.id for row in await tenants.everything(conn)},
@@ -140,16 +140,16 @@ async def _recover_lineage(conn: Connection, step: reconstruction.Step) -> None:
         case reconstruction.MakeRevision(_, lineage, made, content, name):
             await revisions.recover(conn, lineage, made, content, name=name, **by)
         case reconstruction.Skip(_, lineage, number):
-            await workflows.skip(conn, lineage, number, **by)
+            await deployments.skip(conn, lineage, number, **by)
         case reconstruction.Recall():
             await _recall(conn, step)
-        case reconstruction.Redeploy(_, lineage, deployments, number):
-            await workflows.redeploy(conn, lineage, deployments, number, **by)
+        case reconstruction.Redeploy(_, lineage, noted, number):
+            await deployments.redeploy(conn, lineage, noted, number, **by)
         case reconstruction.Rehold(_, lineage, hold):
             if hold is not None:
-                await workflows.set_hold(conn, lineage, hold, **by)
+                await deployments.set_hold(conn, lineage, hold, **by)
             else:
-                await workflows.end_hold(conn, lineage, reason=REASON, **by)
+                await deployments.end_hold(conn, lineage, reason=REASON, **by)
         case reconstruction.Rehandle(_, lineage, about, uid, handled):
             await decisions.recover(conn, lineage, about, uid, handled, **by)
         case reconstruction.Blocked():

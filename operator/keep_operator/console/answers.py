@@ -17,14 +17,15 @@ Json = dict[str, Any]
 Item = TypeVar("Item")
 
 # What is answered depends on who asks, and may be asked again with its ETag.
-_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
+_NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization", **_NOSNIFF}
 
 
 def answer(request: Request, value: Json, etag: str | None = None) -> Response:
     """The answer; 304 where the client has it already. ``etag``: made of what the value was made from."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     if request.method == "POST":
-        return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+        return Response(body, headers={"Cache-Control": "no-store", **_NOSNIFF}, media_type="application/json")
     tag = etag or tag_of(body)
     if known(request, tag):
         return not_modified(tag)

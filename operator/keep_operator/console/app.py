@@ -10,6 +10,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from keep_operator.console import problems
 from keep_operator.console.described import Door, Endpoint
 from keep_operator.console.endpoints import ENDPOINTS, PREFIX
 from keep_operator.console.pages import front, live
-from keep_operator.console.pages.visit import Pages
+from keep_operator.console.pages.visit import Pages, Visit
 from keep_operator.console.problems import Problem
 from keep_operator.console.room import Room
 
@@ -53,7 +54,7 @@ def build(here: Room, pages: Pages) -> ASGIApp:
     routes += front.routes(here, pages)
     handlers: Any = {
         Problem: _problem,
-        HTTPException: _http,
+        HTTPException: partial(_http, here, pages),
         Exception: _bug,
     }
     made = Starlette(routes=routes, exception_handlers=handlers)
@@ -68,7 +69,8 @@ async def _serve(here: Room, path: str, methods: Mapping[str, Endpoint], request
     try:
         async with asyncio.timeout(PATIENCE_S):
             if endpoint.door is Door.USER:
-                request.state.visitor = await here.doorkeeper.visitor(request.headers.getlist("authorization"))
+                sent, where = request.headers.getlist("authorization"), request.client
+                request.state.visitor = await here.doorkeeper.visitor(sent, "" if where is None else where.host)
                 request.state.told["user"] = request.state.visitor.user.name
             for each in endpoint.in_path:
                 each.check(request.path_params[each.name])
@@ -85,8 +87,10 @@ async def _problem(request: Request, problem: Exception) -> Response:
     return front.failed(request, problem) if hasattr(request.state, "visit") else _told(problem)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(here: Room, pages: Pages, request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if not request.scope["path"].startswith("/api/") and "text/html" in request.headers.get("accept", ""):
+        request.state.visit = Visit(here, pages, request)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"This path takes {(error.headers or {}).get('Allow', 'other methods')}."
         problem = Problem(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", detail, error.headers or {})
@@ -104,7 +108,7 @@ def _told(problem: Problem) -> Response:
     return JSONResponse(
         problem.document(),
         int(problem.status),
-        {"Cache-Control": "no-store", **problem.headers},
+        {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **problem.headers},
         media_type=problems.MEDIA_TYPE,
     )
 
@@ -120,13 +124,14 @@ class Front:
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
         self._under_way = 0
+        self._arriving: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             return
         told: dict[str, Any] = {}
-        scope["state"] = {"told": told}
+        scope["state"] = {"told": told, "arriving": self._arriving}
         began = time.monotonic()
         status, counted = 0, 1
 

@@ -26,8 +26,10 @@ from keep_operator.store.history import LIMIT
 
 # Bytes. A definition may have 200 KiB as compact JSON; indented, or as YAML with comments, it is longer.
 LARGEST_BODY: Final = 1024 * 1024
-# Seconds for a body to arrive.
+# Seconds for a body to arrive, and how many of one user, or of all who are nobody yet, may be arriving: each takes the place of
+# another request meanwhile.
 PATIENCE_S: Final = 10.0
+ARRIVING: Final = 32
 # Lines around each difference at most: more than a definition has.
 MOST_CONTEXT: Final = 10_000
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9:._-]{1,72}")
@@ -179,7 +181,20 @@ async def draft(request: Request) -> Draft:
 
 
 async def body(request: Request, what: str, hint: str = "") -> bytes:
-    """The whole body, which is ``what``. Not more of it is read than is taken. Raises Problem: 400, 408, 413."""
+    """The whole body, which is ``what``. Not more of it is read than is taken. Raises Problem: 400, 408, 413, 429."""
+    user, arriving = request.state.told.get("user", ""), request.state.arriving
+    if arriving[user] >= ARRIVING:
+        raise problems.too_many("Too many bodies are on their way", 1.0, {"Connection": "close"})
+    arriving[user] += 1
+    try:
+        return await _body(request, what, hint)
+    finally:
+        arriving[user] -= 1
+        if not arriving[user]:
+            del arriving[user]
+
+
+async def _body(request: Request, what: str, hint: str) -> bytes:
     told = request.headers.get("content-length", "0")
     if told.isdigit() and (len(told) > 19 or int(told) > LARGEST_BODY):
         raise _too_large(what, hint)

@@ -16,7 +16,7 @@ from keep_operator.domain.grammar.faults import Fault
 from keep_operator.domain.grammar.workflow import Judgement
 from keep_operator.domain.history import Lineage, Revision
 from keep_operator.resources.kinds import WORKFLOW_REVISIONS
-from keep_operator.store import revisions, workflows
+from keep_operator.store import lineages, revisions
 
 # Faults and warnings of a draft that are told.
 _TOLD: Final = 100
@@ -29,7 +29,7 @@ async def of_versions(here: Room, request: Request) -> Response:
     names = [given.must(side) for side in ("before", "after")]
     await here.admit_to(request, where, WORKFLOW_REVISIONS)
     async with here.look() as conn:
-        lineage = await workflows.find(conn, (await here.line(conn, where)).id)
+        lineage = await lineages.find(conn, (await here.line(conn, where)).id)
         assert lineage is not None  # rows of lineages are never removed
         first, second = (asked.resolved(lineage, name, where) for name in names)
         tag = answers.tag_of("diff", first.content_hash, second.content_hash, first.number, second.number, context)
@@ -51,7 +51,7 @@ async def of_draft(here: Room, request: Request) -> Response:
     async with here.comparing:
         judged, draft, content_hash = await asyncio.to_thread(_read, body)
     async with here.look() as conn:
-        lineage = await workflows.find(conn, (await here.line(conn, where)).id)
+        lineage = await lineages.find(conn, (await here.line(conn, where)).id)
         assert lineage is not None
         first = asked.resolved(lineage, name, where)
         found = await revisions.definitions(conn, lineage.id, [first.number])

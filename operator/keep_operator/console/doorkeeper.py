@@ -1,7 +1,8 @@
 """Who asks, and whether they may: the API server decides, and what it allowed is remembered for a moment.
 
 Only what was allowed is remembered, so that a right that was just given works at once, and one that was taken away ends
-within `REMEMBERED_FOR`. Tokens are not kept: what is remembered is found by their hashes.
+within `REMEMBERED_FOR`. Tokens are not kept: what is remembered is found by their hashes. How many tokens of nobody are asked
+about is bounded for each address that they come from; tokens that were somebody's lately are asked about whoever else tries.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from keep_operator.cluster import reviews
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.reviews import Right, User
 from keep_operator.console import problems
+from keep_operator.console.rates import Rates
 from keep_operator.errors import KeepOperatorError
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,11 @@ log = logging.getLogger(__name__)
 REMEMBERED_FOR: Final = timedelta(seconds=10)
 # Answers, of each kind: a few hundred bytes each.
 REMEMBERED_AT_MOST: Final = 2_000
+# Seconds for which a token that was somebody's is not counted as one that is tried.
+KNOWN_FOR_S: Final = 3_600.0
+# How often an address may try a token that is nobody's, and how often at once.
+ATTEMPTS_A_SECOND: Final = 0.5
+ATTEMPTS_AT_ONCE: Final = 30
 # Characters. Tokens of service accounts have about 1,000, those of identity providers with many groups some 10,000.
 LONGEST_TOKEN: Final = 16 * 1024
 # RFC 6750: what a token consists of.
@@ -81,9 +88,11 @@ class Doorkeeper:
         self._cluster = cluster
         self._users: Memory[bytes, User] = Memory(clock, seconds, REMEMBERED_AT_MOST)
         self._rights: Memory[tuple[bytes, Right], bool] = Memory(clock, seconds, REMEMBERED_AT_MOST)
+        self._known: Memory[bytes, bool] = Memory(clock, KNOWN_FOR_S, REMEMBERED_AT_MOST)
+        self._attempts: Rates[str] = Rates(clock, ATTEMPTS_A_SECOND, ATTEMPTS_AT_ONCE)
 
-    async def visitor(self, authorization: list[str]) -> Visitor:
-        """Who sends this header. Raises Problem: 401, 503."""
+    async def visitor(self, authorization: list[str], address: str | None) -> Visitor:
+        """Who sends this header from there; None: the token was somebody's when it was sealed. Raises Problem: 401, 429, 503."""
         if not authorization:
             raise problems.unauthenticated("Send a token of the cluster's: `Authorization: Bearer TOKEN`.")
         found = _BEARER.fullmatch(authorization[0])
@@ -92,11 +101,24 @@ class Doorkeeper:
         proof = hashlib.sha256(found[1].encode()).digest()
         user = self._users.get(proof)
         if user is None:
-            user = await _asked(reviews.user_of(self._cluster, found[1]))
-            if user is None:
-                raise problems.unauthenticated("The API server does not know this token: it is wrong, or has expired.")
+            user = await self._user(found[1], None if self._known.get(proof) else address)
+            self._known.put(proof, True)
             self._users.put(proof, user)
         return Visitor(user, proof)
+
+    async def _user(self, token: str, address: str | None) -> User:
+        if address is not None and (wait_s := self._attempts.take(address)) > 0:
+            raise problems.too_many("There were too many tokens of nobody", wait_s)
+        counts = False
+        try:
+            user = await _asked(reviews.user_of(self._cluster, token))
+            counts = user is None
+        finally:
+            if address is not None and not counts:
+                self._attempts.give_back(address)
+        if user is None:
+            raise problems.unauthenticated("The API server does not know this token: it is wrong, or has expired.")
+        return user
 
     async def admit(self, visitor: Visitor, right: Right, told: str = "") -> None:
         """Returns if the visitor may do that. Raises Problem: 403, 503.

@@ -18,7 +18,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from keep_operator.console import answers, asked, machines, problems, room
+from keep_operator.console import answers, asked, problems, room
 from keep_operator.console.described import Json
 from keep_operator.console.machines import Machine
 from keep_operator.console.problems import Problem
@@ -47,7 +47,7 @@ async def of_tenant(here: Room, request: Request) -> Response:
     body = await asked.document(request, "The events")
     events = await asyncio.to_thread(_read, body, given.text("format"), here)
     if (wait_s := here.ingest.rates.take(tenant_id, max(1, len(events)))) > 0:
-        raise machines.too_many(f"The tenant takes {here.ingest.per_second} events a second", wait_s)
+        raise problems.too_many(f"The tenant takes {here.ingest.per_second} events a second", wait_s)
     taken = await _take(here, machine, events)
     return answers.answer(request, {"tenant": tenant_id, "events": [_told(each) for each in taken]})
 

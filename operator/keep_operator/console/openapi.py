@@ -18,7 +18,12 @@ _ALWAYS: Final = (
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 _AT_THE_DOOR: Final = {
-    Door.USER: (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    Door.USER: (
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    ),
     Door.MACHINE: (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS),
     Door.ANYBODY: (),
 }

@@ -17,7 +17,7 @@ from keep_operator.console.answers import Json
 from keep_operator.console.described import Given
 from keep_operator.console.room import Room
 from keep_operator.resources.kinds import TENANTS, WORKFLOW_REVISIONS, WORKFLOWS, Resource
-from keep_operator.store import history, ledger, revisions, tenants, workflows
+from keep_operator.store import history, ledger, lineages, revisions, tenants
 from keep_operator.store.history import NotAPage, Page
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ async def of_revision(here: Room, request: Request) -> Response:
     text = request.path_params["revision"]
     await here.admit_to(request, where, WORKFLOW_REVISIONS)
     async with here.look() as conn:
-        lineage = await workflows.find(conn, (await here.line(conn, where)).id)
+        lineage = await lineages.find(conn, (await here.line(conn, where)).id)
         assert lineage is not None  # rows of lineages are never removed
         found = asked.resolved(lineage, text, where)
         definition = (await revisions.definitions(conn, lineage.id, [found.number]))[found.number]

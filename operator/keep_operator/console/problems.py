@@ -5,11 +5,13 @@
     400  the request cannot be meant so            404  no such thing, for somebody who may know that
     401  no token, or nobody's                     405  another method
     403  the user may not                          408, 413, 415  the body
-    503  the database or the API server is away    500  a bug; it is in the log
+    429  more than is let through                  500  a bug; it is in the log
+    503  the database or the API server is away
 
 No answer holds SQL, an address, a token, or a word of what the user may not read.
 """
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
@@ -65,6 +67,17 @@ def unauthenticated(detail: str) -> Problem:
 def forbidden(detail: str) -> Problem:
     """The user may not."""
     return Problem(HTTPStatus.FORBIDDEN, "Forbidden", detail)
+
+
+def too_many(what: str, wait_s: float, headers: Mapping[str, str] = MappingProxyType({})) -> Problem:
+    """More than is let through; when to come again."""
+    again = max(1, math.ceil(wait_s))
+    return Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "TooManyRequests",
+        f"{what}; try again in {again} s.",
+        {"Retry-After": str(again), **headers},
+    )
 
 
 def unavailable(what: str, failure: KeepOperatorError) -> Problem:

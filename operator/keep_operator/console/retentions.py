@@ -20,7 +20,7 @@ from keep_operator.resources.kinds import GROUP, TENANTS, WORKFLOW_REVISIONS, WO
 from keep_operator.resources.objects import NO_COLLECTION
 from keep_operator.resources.parts import Retention
 from keep_operator.resources.shapes import Invalid
-from keep_operator.store import tenants, workflows
+from keep_operator.store import lineages, tenants
 
 _NUMBER: Final = f"{GROUP}/revision"
 _WORKFLOW: Final = f"{GROUP}/workflow"
@@ -38,7 +38,7 @@ async def of_workflow(here: Room, request: Request) -> Response:
         raise Problem(HTTPStatus.CONFLICT, "SpecRefused", f"The spec of {where} is refused; see its conditions.")
     uid = str(found["metadata"]["uid"])
     async with here.look() as conn:
-        lineage, _ = await workflows.observe(conn, here.cluster_id, uid, None, None)
+        lineage, _ = await lineages.observe(conn, here.cluster_id, uid, None, None)
         if lineage is None:
             raise room.no_line(where)
         record = await tenants.find(conn, lineage.tenant_id)

@@ -30,7 +30,7 @@ from keep_operator.errors import Conflict, KeepOperatorError, Refused
 from keep_operator.resources.kinds import TENANTS, WORKFLOW_RUNS
 from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN, parse_duration
 from keep_operator.store import engine as database
-from keep_operator.store import executions, past_runs, runs, workflows
+from keep_operator.store import executions, lineages, past_runs, runs
 from keep_operator.store.past_runs import InFull, Wanted
 
 # Steps and lines that are told of one run.
@@ -56,7 +56,7 @@ async def of_workflow(here: Room, request: Request) -> Response:
         line = await here.line(conn, where)
         numbers = None
         if (text := given.text("revision")) is not None:
-            lineage = await workflows.find(conn, line.id)
+            lineage = await lineages.find(conn, line.id)
             assert lineage is not None  # rows of lineages are never removed
             numbers = numbers_of(lineage, text, where)
         state = given.text("state")

@@ -18,10 +18,10 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from keep_operator.domain import conditions, decision, desired, mirror, revision
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.desired import Desired
 from keep_operator.domain.history import Author, Cause, Deployment, Flaw, Hold, Lineage, Revision
 from keep_operator.domain.ownership import Owner
+from keep_operator.domain.verdict import Handled
 from keep_operator.resources import workflow
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.kinds import Key

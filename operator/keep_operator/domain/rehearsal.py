@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import Any, Final, assert_never
 
 from keep_operator.domain import checklist, effects, gates, history, mirror, planning, release, workflow
-from keep_operator.domain.decision import Handle, Handled
+from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired
 from keep_operator.domain.effects import Effect, Take
 from keep_operator.domain.history import Deployment, Lineage, Revision
 from keep_operator.domain.mirror import CreateImage, DeleteImage, Image, PatchImage
 from keep_operator.domain.planning import SetMetadata
+from keep_operator.domain.verdict import Handled
 from keep_operator.domain.workflow import Observed
 from keep_operator.resources.shapes import Invalid
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from keep_operator.domain import decision
-from keep_operator.domain.decision import Handle, Handled, Situation, Verdict
+from keep_operator.domain.decision import Handle
+from keep_operator.domain.verdict import Handled, Situation, Verdict, judge
 from keep_operator.resources import decision as reader
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.objects import ROLLBACK_TO, Object
@@ -52,7 +52,7 @@ def handle(obj: Object[Any], met: Situation, asked: Asked, now: datetime) -> Han
     if isinstance(spec, Invalid) or spec.revision is None:
         spec = _decision(obj.key.name, asked.value, None)
     else:
-        verdict = decision.judge(spec, met, now)
+        verdict = judge(spec, met, now)
     assert not isinstance(spec, Invalid)
     return Handle(obj.key, obj.uid, met.lineage, spec, verdict, now)
 

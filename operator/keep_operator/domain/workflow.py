@@ -34,7 +34,7 @@ from keep_operator.domain import (
 )
 from keep_operator.domain.canary import LOOK_AGAIN, Measured, Question, Stats
 from keep_operator.domain.conditions import Finding, Truth
-from keep_operator.domain.decision import Handle, Handled, Situation
+from keep_operator.domain.decision import Handle
 from keep_operator.domain.desired import Desired, ProviderSight, Wanted
 from keep_operator.domain.effects import Take
 from keep_operator.domain.gates import Gates
@@ -47,6 +47,7 @@ from keep_operator.domain.release import Choice, Scene
 from keep_operator.domain.retention import Judgement
 from keep_operator.domain.rollback_to import Asked
 from keep_operator.domain.tenancy import TenantSight
+from keep_operator.domain.verdict import Handled, Situation
 from keep_operator.resources import workflow
 from keep_operator.resources.kinds import FIELD_MANAGER, GROUP, Key
 from keep_operator.resources.objects import Object

@@ -16,9 +16,10 @@ from typing import Any, Final, Literal, Protocol, assert_never
 from keep_operator.cluster.client import Cluster
 from keep_operator.domain import decision, workflow
 from keep_operator.domain import tenancy as rules
-from keep_operator.domain.decision import Action, Expire, Handle, Handled, Observed
+from keep_operator.domain.decision import Action, Expire, Handle, Observed
 from keep_operator.domain.planning import HANDLED, Plan
 from keep_operator.domain.tenancy import OwnerReferences
+from keep_operator.domain.verdict import Handled
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.effects import take
 from keep_operator.reconcile.proof import Witness
@@ -31,7 +32,7 @@ from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS, Key
 from keep_operator.resources.objects import Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
-from keep_operator.store import decisions, workflows
+from keep_operator.store import decisions, lineages, workflows
 from keep_operator.store.connection import Connection
 
 
@@ -163,7 +164,7 @@ async def carry_out(conn: Connection, handle: Handle) -> None:
         on_behalf_of=spec.on_behalf_of,
         verified=handle.verified,
     )
-    if await workflows.find(conn, lineage.id) != lineage:  # it is locked by now
+    if await lineages.find(conn, lineage.id) != lineage:  # it is locked by now
         raise workflows.conflict(workflows.owner_of(lineage))
     for effect in verdict.effects:
         await take(conn, lineage, effect, actor=spec.actor, reason=spec.reason or "")

@@ -5,7 +5,7 @@ from typing import assert_never
 from keep_operator.domain import effects
 from keep_operator.domain.effects import Effect
 from keep_operator.domain.history import Lineage
-from keep_operator.store import decisions, releases, revisions, workflows
+from keep_operator.store import decisions, deployments, releases, revisions
 from keep_operator.store.connection import Connection
 
 
@@ -14,11 +14,11 @@ async def take(conn: Connection, seen: Lineage, effect: Effect, *, actor: str, r
     by: dict[str, str] = {"actor": actor, "reason": reason}
     match effect:
         case effects.Activate(_, number, cause, who, why):
-            await workflows.activate(conn, seen, number, cause=cause, actor=who, reason=why)
+            await deployments.activate(conn, seen, number, cause=cause, actor=who, reason=why)
         case effects.SetHold(hold):
-            await workflows.set_hold(conn, seen, hold, actor=actor)
+            await deployments.set_hold(conn, seen, hold, actor=actor)
         case effects.EndHold():
-            await workflows.end_hold(conn, seen, **by)
+            await deployments.end_hold(conn, seen, **by)
         case effects.SetCanary(_, canary):
             await releases.set_canary(conn, seen, canary, **by)
         case effects.EndCanary(_, outcome):

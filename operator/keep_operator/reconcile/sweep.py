@@ -40,7 +40,7 @@ from keep_operator.resources.kinds import (
 )
 from keep_operator.resources.objects import Object
 from keep_operator.resources.shapes import Invalid
-from keep_operator.store import alerts, providers, tenants, workflows
+from keep_operator.store import alerts, lineages, providers, tenants, workflows
 
 log = logging.getLogger(__name__)
 
@@ -150,13 +150,13 @@ class Sweep:
         async with self._database.look() as conn:
             there = await providers.existing(conn, list(known))
             behind = [obj for identity, obj in known.items() if identity not in there]
-            latest = await workflows.latest(conn, list(known_too))
+            latest = await lineages.latest(conn, list(known_too))
             behind += [
                 obj for identity, obj in known_too.items() if latest.get(identity, -1) < reconstruction.latest_told(obj)
             ]
             missed = [
                 *await providers.lost(conn, cluster_id, uids, namespaces),
-                *await workflows.lost(conn, cluster_id, uids, namespaces),
+                *await lineages.lost(conn, cluster_id, uids, namespaces),
                 *await tenants.lost(conn, cluster_id, uids),
             ]
         known |= known_too

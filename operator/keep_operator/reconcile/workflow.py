@@ -34,7 +34,7 @@ from keep_operator.resources.kinds import FIELD_MANAGER, WORKFLOWS, Key
 from keep_operator.resources.objects import ROLLBACK_TO, Object
 from keep_operator.resources.shapes import Invalid
 from keep_operator.resources.workflow import WorkflowSpec
-from keep_operator.store import decisions, releases, revisions, runs, workflows
+from keep_operator.store import decisions, lineages, releases, revisions, runs, workflows
 from keep_operator.store.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Workflows:
         name = reader.effective_name(spec, obj.key.name)
         seen = replace(seen, wanted=wanted, important=sights.is_marked(obj))
         async with self._database.look() as conn:
-            own, holder = await workflows.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
+            own, holder = await lineages.observe(conn, self._cluster_id, obj.uid, sight.tenant_id, name)
             if own is not None:
                 seen = await _more(conn, replace(seen, own=own), own, spec)
         if holder is not None and own is not None and holder.id == own.id:
@@ -246,7 +246,7 @@ class Workflows:
         self, obj: Object[WorkflowSpec], tenant_id: str | None, name: str | None
     ) -> tuple[Lineage | None, Lineage | None]:
         async with self._database.look() as conn:
-            return await workflows.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
+            return await lineages.observe(conn, self._cluster_id, obj.uid, tenant_id, name)
 
     def _shown(self, obj: Object[WorkflowSpec]) -> tuple[mirror.Image, ...]:
         return tuple(image.of(each, obj.key.name, obj.uid) for each in self._world.revisions(obj))

@@ -77,6 +77,10 @@ class Expectation(Shape):
     active_revision: RevisionNumber | None = Field(
         default=None, description="Number of the version that the author of the decision saw as the active one."
     )
+    canary_step_index: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="The step that the author saw the canary at, as in `status.canary.stepIndex` of the Workflow.",
+    )
 
 
 class WorkflowDecisionSpec(Ruled):

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.resources.kinds import Key
 from keep_operator.store import documents, ledger, workflows
 from keep_operator.store.connection import Connection, Prepared, prepared

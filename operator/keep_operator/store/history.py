@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from keep_operator.domain.history import Deployment, Revision
 from keep_operator.resources.kinds import Key
-from keep_operator.store import ledger, workflows
+from keep_operator.store import ledger, lineages
 from keep_operator.store.connection import Connection, Prepared, Row, prepared
 from keep_operator.store.ledger import Entry
 from keep_operator.store.tables import (
@@ -75,7 +75,7 @@ def _pages(question: sa.Select[Any], place: sa.ColumnElement[int]) -> list[Prepa
 
 
 def _with_states(page: sa.Select[Any]) -> sa.Select[Any]:
-    """The versions of a page as `workflows.LIGHT` has them, and their tags; of no others a state is read."""
+    """The versions of a page as `lineages.LIGHT` has them, and their tags; of no others a state is read."""
     shown = page.subquery("page")
     tags = (
         sa.select(sa.func.array_agg(REVISION_TAG.c.tag))
@@ -84,7 +84,7 @@ def _with_states(page: sa.Select[Any]) -> sa.Select[Any]:
         .scalar_subquery()
     )
     its_state = sa.and_(REVISION_STATE.c.workflow_id == shown.c.workflow_id, REVISION_STATE.c.number == shown.c.number)
-    light = (shown.c[each.name] if each.table is WORKFLOW_REVISION else each for each in workflows.LIGHT)
+    light = (shown.c[each.name] if each.table is WORKFLOW_REVISION else each for each in lineages.LIGHT)
     return (
         sa.select(*light, tags.label("tags"), shown.c.place)
         .join_from(shown, REVISION_STATE, its_state)
@@ -99,9 +99,7 @@ _REVISIONS: Final = [
         sa.select(*_CONTENTLESS).where(WORKFLOW_REVISION.c.workflow_id == _LINEAGE), WORKFLOW_REVISION.c.number
     )
 ]
-_DEPLOYMENTS: Final = _pages(
-    sa.select(*workflows.DEPLOYED).where(DEPLOYMENT.c.workflow_id == _LINEAGE), DEPLOYMENT.c.id
-)
+_DEPLOYMENTS: Final = _pages(sa.select(*lineages.DEPLOYED).where(DEPLOYMENT.c.workflow_id == _LINEAGE), DEPLOYMENT.c.id)
 # As the index has it: the kinds must stand in the statement itself.
 _TIMELINE: Final = _pages(
     sa.select(LEDGER).where(
@@ -138,7 +136,7 @@ _OF_PLACE: Final = (
     .order_by(WORKFLOW.c.id.desc())  # of one that was made again before the old one was collected, the newer
     .limit(1)
 )
-_LIVING: Final = prepared(_OF_PLACE.where(workflows.LIVING))
+_LIVING: Final = prepared(_OF_PLACE.where(lineages.LIVING))
 _KNOWN: Final = prepared(_OF_PLACE.where(WORKFLOW.c.id == _LINEAGE))
 
 
@@ -228,8 +226,8 @@ def _place(kind: str, after: str) -> int:
 
 
 def _revision(row: Row) -> Revision:
-    return workflows.revision_of(row[: len(workflows.LIGHT)], sorted(row.tags or ()))
+    return lineages.revision_of(row[: len(lineages.LIGHT)], sorted(row.tags or ()))
 
 
 def _deployment(row: Row) -> Deployment:
-    return workflows.deployment_of(row[: len(workflows.DEPLOYED)])
+    return lineages.deployment_of(row[: len(lineages.DEPLOYED)])

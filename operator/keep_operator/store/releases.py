@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from keep_operator.domain.canary import Question, Stats
 from keep_operator.domain.effects import CheckItem, Review
 from keep_operator.domain.history import Canary, Lineage
-from keep_operator.store import ledger, workflows
+from keep_operator.store import deployments, ledger, workflows
 from keep_operator.store.connection import Connection, Prepared
 from keep_operator.store.ledger import Action, Deed
 from keep_operator.store.tables import CANARY, CHECKLIST_RESULT, REVIEW, REVISION_STATE, WORKFLOW
@@ -75,7 +75,7 @@ async def set_canary(conn: Connection, seen: Lineage, canary: Canary, *, actor: 
     allowed = (
         sa.select(LOCKED.c.id, *literals)
         .select_from(sa.join(LOCKED, WORKFLOW, WORKFLOW.c.id == LOCKED.c.id))
-        .where(WORKFLOW.c.active_revision == canary.stable, ~workflows.barred(sa.literal(canary.candidate)))
+        .where(WORKFLOW.c.active_revision == canary.stable, ~deployments.barred(sa.literal(canary.candidate)))
     )
     put: sa.Insert | sa.Update
     if known is None:

@@ -4,14 +4,13 @@ Once before the write is done, and once when it is done and the answer has not b
 """
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from component.rig import crashes
-from component.rig.crashes import Story
+from component.rig.crashes import Deed, Story
 from component.rig.rig import REST_S
 from component.rig.user import User
 from component.rig.world import TOKEN
@@ -306,13 +305,6 @@ def _released(**release: object) -> Json:
     return workflow("hello", "default", "team", definition("one"), release=release)
 
 
-async def _begin_with(user: User, first: Json) -> None:
-    user.apply(TEAM, first)
-    await user.ready(TEAM, first)
-
-
-SETTLED_S: Final = REST_S
-"""By then the ledger is sealed and the Tenant has counted: how often must not depend on how fast this machine is."""
 STEPS = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]
 TRIED = _released(strategy={"type": "Canary", "canary": {"steps": STEPS}})
 ANALYSIS = {"minRuns": 1, "window": "1h", "maxFailureRatePercent": 20}
@@ -323,36 +315,61 @@ GATED = _released(approval={"required": "Always"}, checklist=[{"id": "told", "ti
 OF_TWO = run(HELLO, revision={"number": 2})
 
 
+def _then(*deeds: Deed) -> Deed:
+    """One after the other, each from where the last one came to rest: a story tells one deed, and begins where another ended."""
+
+    async def told(user: User) -> None:
+        for deed in deeds[:-1]:
+            await deed(user)
+            await asyncio.sleep(REST_S)
+        await deeds[-1](user)
+
+    return told
+
+
+def _with(first: Json) -> Deed:
+    async def begun(user: User) -> None:
+        user.apply(TEAM, first)
+        await user.ready(TEAM, first)
+
+    return begun
+
+
+async def _change(user: User) -> None:
+    user.edit(HELLO, definition=definition("two"))
+
+
 async def _share(user: User, percent: int) -> None:
     await user.until(HELLO, lambda hello: hello.status.get("canary", {}).get("weight") == percent, f"{percent} %")
-    await asyncio.sleep(SETTLED_S)
 
 
 async def _decide(user: User, action: str, **said: object) -> None:
     made = decision(action, HELLO, f"to-{action.lower()}-{len(user.objects(WORKFLOW_DECISIONS))}", **said)
     user.apply(made)
     await user.condition(made, "Handled", ("True", "Done"))
-    await asyncio.sleep(SETTLED_S)
 
 
-async def _canary(user: User) -> None:
-    user.edit(HELLO, definition=definition("two"))
+async def _try_it(user: User) -> None:
+    await _change(user)
     await _share(user, 20)
+
+
+async def _promote(user: User) -> None:
     await _decide(user, "Promote")
     await _share(user, 50)
+
+
+async def _promote_to_the_end(user: User) -> None:
     await _decide(user, "Promote")
     await user.ready(HELLO)
-
-
-async def _tried(user: User) -> None:
-    await _begin_with(user, TRIED)
-    user.edit(HELLO, definition=definition("two"))
-    await _share(user, 20)
 
 
 async def _pause(user: User) -> None:
     await _decide(user, "Pause")
     await user.until(HELLO, lambda hello: hello.status["canary"].get("paused"), "a pause")
+
+
+async def _resume(user: User) -> None:
     await _decide(user, "Resume")
     await user.until(HELLO, lambda hello: not hello.status["canary"].get("paused"), "no pause")
 
@@ -362,35 +379,35 @@ async def _abort(user: User) -> None:
     await user.condition(HELLO, "Deployed", ("False", "Aborted"))
 
 
-async def _fail(user: User, asked: Json) -> None:
-    user.apply(asked)
-    await user.condition(asked, "Succeeded", ("Unknown", "Queued"))
+async def _try_half(user: User) -> None:
+    await _change(user)
+    await _share(user, 50)
+
+
+async def _ask_for_the_second(user: User) -> None:
+    user.apply(OF_TWO)
+    await user.condition(OF_TWO, "Succeeded", ("Unknown", "Queued"))
     await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 1}, "a run under way")
-    await asyncio.sleep(SETTLED_S)
+
+
+async def _fail(user: User) -> None:
     user.fail_runs()
-    await user.condition(asked, "Succeeded", ("False", "StepFailed"))
+    await user.condition(OF_TWO, "Succeeded", ("False", "StepFailed"))
     await user.condition(HELLO, "Ready", ("False", "AutoRolledBack"))
     await user.until(HELLO, lambda hello: hello.status.get("runs") == {"running": 0}, "no run under way")
 
 
-async def _failing_canary(user: User) -> None:
-    user.edit(HELLO, definition=definition("two"))
-    await _share(user, 50)
-    await _fail(user, OF_TWO)
-
-
-async def _failing_switch(user: User) -> None:
-    await _edit(user)
-    await asyncio.sleep(SETTLED_S)
-    await _fail(user, OF_TWO)
+async def _await_approval(user: User) -> None:
+    await _change(user)
+    await user.condition(HELLO, "Deployed", ("Unknown", "AwaitingApproval"))
 
 
 async def _approve(user: User) -> None:
-    user.edit(HELLO, definition=definition("two"))
-    await user.condition(HELLO, "Deployed", ("Unknown", "AwaitingApproval"))
-    await asyncio.sleep(SETTLED_S)
     await _decide(user, "Approve", revision={"number": 2})
     await user.condition(HELLO, "Deployed", ("Unknown", "ChecklistIncomplete"))
+
+
+async def _tick(user: User) -> None:
     await _decide(user, "CheckItem", revision={"number": 2}, item="told")
     await user.ready(HELLO)
 
@@ -399,6 +416,12 @@ async def _gated(user: User) -> None:
     await _written(user)
     user.apply(GATED)
     await user.until(HELLO, lambda hello: hello.status["observedGeneration"] == 2, "a look")
+
+
+_tried = _then(_with(TRIED), _try_it)
+_measured = _then(_with(MEASURED), _try_half)
+_watched = _then(_with(WATCHED), _edit)
+_awaiting = _then(_gated, _await_approval)
 
 
 STORIES: Final = {
@@ -421,12 +444,18 @@ STORIES: Final = {
     "a new definition after a rollback": Story(_roll_forward, 6, before=_rolled_back),
     "versions that are archived": Story(_archive, 4, before=_grown_old),
     "a Workflow that is deleted": Story(_delete_workflow, 4, before=_rolled_back),
-    "a canary": Story(_canary, 21, before=partial(_begin_with, first=TRIED)),
-    "a canary that is paused": Story(_pause, 10, before=_tried),
+    "a canary": Story(_try_it, 7, before=_with(TRIED)),
+    "a canary that is promoted a step": Story(_promote, 5, before=_tried),
+    "a canary that is promoted to the end": Story(_promote_to_the_end, 9, before=_then(_tried, _promote)),
+    "a canary that is paused": Story(_pause, 5, before=_tried),
+    "a canary that goes on": Story(_resume, 5, before=_then(_tried, _pause)),
     "a canary that is aborted": Story(_abort, 8, before=_tried),
-    "a canary that fails": Story(_failing_canary, 19, before=partial(_begin_with, first=MEASURED)),
-    "a new version that fails": Story(_failing_switch, 19, before=partial(_begin_with, first=WATCHED)),
-    "approval and a checklist": Story(_approve, 22, before=_gated),
+    "a run of a canary": Story(_ask_for_the_second, 4, before=_measured),
+    "a canary that fails": Story(_fail, 8, before=_then(_measured, _ask_for_the_second)),
+    "a new version that fails": Story(_fail, 9, before=_then(_watched, _ask_for_the_second)),
+    "a version that waits for approval": Story(_await_approval, 6, before=_gated),
+    "an approval": Story(_approve, 6, before=_awaiting),
+    "a checklist that is complete": Story(_tick, 10, before=_then(_awaiting, _approve)),
     "a run": Story(_ask_for_a_run, 4, before=_written),
     "a run before its Workflow": Story(_run_first, 13, before=_ready_tenant),
     "a run that is cancelled, and goes": Story(_cancel, 5, before=_queued),

@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from component.apiserver.state import State
@@ -21,7 +22,7 @@ from keep_operator.domain.tenant import Token
 from keep_operator.resources.kinds import EVENTS, OURS, SECRETS
 from keep_operator.settings import Settings
 from keep_operator.store import engine as database
-from keep_operator.store import providers, seals, tenants, tokens, workflows
+from keep_operator.store import lineages, providers, seals, tenants, tokens
 from keep_operator.store.tables import INSTALLATION, LEDGER, LEDGER_PENDING, LEDGER_SEAL, METADATA, SCHEMA_VERSION
 from keep_operator.store.vault import Sealed, Vault
 from manifests import Json
@@ -60,14 +61,15 @@ async def read(rig: Rig, vault: Vault) -> Json:
     """
     await _check(rig)
     state = rig.server.state
-    rows = {table: [_opened(row, vault) for row in _rows(rig, table)] for table in _RECORDS}
+    tables = rig.database.tables(*_RECORDS, LEDGER.name)
+    rows = {table: [_opened(row, vault) for row in _ordered(tables[table])] for table in _RECORDS}
     objects = {
         f"{obj['kind']} {_path(obj)}": _settled(_with_secret_versions(obj, state))
         for resource in OURS
         for obj in state.all(resource).values()
     }
     ledger: dict[str, list[Json]] = defaultdict(list)
-    for entry in rig.database.ledger():
+    for entry in sorted(tables[LEDGER.name], key=itemgetter("id")):
         whose = f"{entry['kind']} {entry['namespace']}/{entry['name']} {entry['uid']}"
         ledger[whose].append({"action": entry["action"], "actor": entry["actor"], "details": entry["details"]})
     found = {"objects": objects, "rows": rows, "ledger": dict(sorted(ledger.items()))}
@@ -85,8 +87,7 @@ def difference(one: Json, other: Json) -> str:
     return "\n".join(difflib.unified_diff(before, after, lineterm=""))
 
 
-def _rows(rig: Rig, table: str) -> list[Json]:
-    found = rig.database.rows(f"SELECT * FROM keep_operator.{table}")  # noqa: S608 - a name of ours
+def _ordered(found: list[Json]) -> list[Json]:
     found.sort(key=lambda row: [f"{row.get(column)!s:>9}" for column in _ORDER])
     return [_without_count(row) for row in found]
 
@@ -182,7 +183,7 @@ async def _check(rig: Rig) -> None:
         async with database.look(engine) as conn:
             assert all(record.intact for record in await providers.everything(conn))
             assert all(record.intact for record in await tenants.everything(conn))
-            assert all(lineage.intact for lineage in await workflows.everything(conn))
+            assert all(lineage.intact for lineage in await lineages.everything(conn))
         async with database.snapshot(engine) as conn:
             verification = await seals.verify(conn, None, [])
         assert verification.fine, verification

@@ -54,6 +54,8 @@ class Played:
             self.bodies.append(body)
             if body["kind"] == "WorkflowDecision":
                 self.acted_as.append(request.headers.get("Authorization", ""))
+                if f"{request.path}/{body['metadata']['name']}" in self.objects:
+                    return _json({"kind": "Status", "code": 409, "reason": "AlreadyExists"}, 409)
                 done = {"type": "Handled", "status": "True", "reason": "Done", "message": "As you say"}
                 made = {**body, "status": {"conditions": [done]}}
                 self.objects[f"{request.path}/{body['metadata']['name']}"] = made

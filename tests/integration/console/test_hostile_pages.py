@@ -24,7 +24,7 @@ from keep_operator.domain.execution import Reason
 from keep_operator.domain.history import Author, Cause, Revision
 from keep_operator.domain.revision import content_hash
 from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_DECISIONS, WORKFLOWS
-from keep_operator.store import executions, revisions, workflows
+from keep_operator.store import deployments, executions, revisions
 from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
@@ -119,7 +119,7 @@ async def reader(console: Console) -> Browser:
     seen = await lineages.own(engine)
     await done(
         engine,
-        lambda conn: workflows.activate(
+        lambda conn: deployments.activate(
             conn, seen, 2, cause=Cause.ALL_AT_ONCE, actor=f"deployer {PROBE}", reason=f"because {PROBE}"
         ),
     )

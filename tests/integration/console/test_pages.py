@@ -358,3 +358,28 @@ async def test_pages_cost_a_known_number_of_statements(reader: Browser) -> None:
     for content in "DEFGHI":
         await lineages.add(console.engine, content)
     assert [await cost(path) for path in paths] == few == [0, 4, 2, 3, 3]
+
+
+async def test_a_one_time_address_is_good_until_somebody_is_signed_in_by_it(browser: Browser) -> None:
+    """A preview of the link, or an API server that is not there yet, does not use it up."""
+    await browser._ask("HEAD", "/signin/once/open-sesame", headers={})
+    assert not browser.cookies
+    browser.console.played.away = True
+    assert (await browser.get("/signin/once/open-sesame")).status == 503
+    browser.console.played.away = False
+    assert (await browser.get("/signin/once/open-sesame")).status == 303 and browser.cookies
+    assert (await browser.get("/signin/once/open-sesame")).status == 410
+
+
+async def test_a_mistyped_address_is_answered_with_a_page(browser: Browser) -> None:
+    """Browsers get the way back to the fleet; programs get what programs read, and neither guesses what it is."""
+    await browser.sign_in()
+    for path, status in (("/workflows", 404), ("/w/monitoring", 404), ("/signout", 405)):
+        answer = await browser.get(path, Accept="text/html,*/*;q=0.8")
+        assert (answer.status, answer.content_type) == (status, "text/html"), path
+        assert "To the fleet" in await answer.text() and "default-src" in answer.headers["Content-Security-Policy"]
+    answer = await browser.get("/workflows")
+    assert (answer.status, answer.content_type) == (404, "application/problem+json")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    answer = await browser.get("/api/v1/nothing", Accept="text/html")
+    assert answer.content_type == "application/problem+json"

@@ -15,7 +15,8 @@ from integration.store import lineages
 from keep_operator.console import asked, endpoints
 from keep_operator.domain import comparison, revision
 from keep_operator.domain.history import Author, Cause, Hold, Lineage, Revision
-from keep_operator.store import history, revisions, workflows
+from keep_operator.store import deployments, history, revisions
+from keep_operator.store import lineages as rows
 
 pytestmark = pytest.mark.integration
 
@@ -88,13 +89,13 @@ async def _make(console: Console) -> Lineage:
         await lineages.activate(console.engine, number)
 
     async def roll_back(conn: Any) -> None:
-        seen = await workflows.find(conn, lineage.id)
+        seen = await rows.find(conn, lineage.id)
         assert seen is not None
         reason, by = "incident 4711", "bob@example.com"
         hold = Hold(revision.content_hash(SECOND), 1, by, reason, lineages.EARLIER)
         await revisions.tag(conn, seen, 1, "production", actor=by, reason="")
-        await workflows.set_hold(conn, seen, hold, actor=by)
-        await workflows.activate(conn, seen, 1, cause=Cause.ROLLBACK, actor=by, reason=reason)
+        await deployments.set_hold(conn, seen, hold, actor=by)
+        await deployments.activate(conn, seen, 1, cause=Cause.ROLLBACK, actor=by, reason=reason)
 
     await lineages.done(console.engine, roll_back)
     console.played.have_workflow(lineages.ME.uid)

@@ -14,7 +14,8 @@ from integration.store import lineages
 from integration.store.lineages import done, looked
 from keep_operator.domain.execution import Step, StepState
 from keep_operator.domain.history import Lineage
-from keep_operator.store import executions, revisions, workflows
+from keep_operator.store import executions, revisions
+from keep_operator.store import lineages as rows
 from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
@@ -84,7 +85,7 @@ async def test_inputs_that_the_version_does_not_take(console: Console, lineage: 
 
 
 async def _tag(conn: Any, lineage: Lineage) -> None:
-    seen = await workflows.find(conn, lineage.id)
+    seen = await rows.find(conn, lineage.id)
     assert seen is not None
     await revisions.tag(conn, seen, 1, "production", actor="bob", reason="")
 

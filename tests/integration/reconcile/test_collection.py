@@ -21,6 +21,7 @@ from keep_operator.resources.kinds import Key, Resource
 from keep_operator.resources.shapes import DeletionPolicy
 from keep_operator.runtime.workqueue import WorkQueue
 from keep_operator.store import engine as store
+from keep_operator.store import lineages as rows
 from keep_operator.store import providers, tenants, workflows
 from keep_operator.store.engine import Engine
 
@@ -285,7 +286,7 @@ async def have_workflow(rig: Rig, policy: DeletionPolicy = "Delete") -> Lineage:
 
 async def lineage_of(rig: Rig, seen: Lineage) -> Lineage:
     """The lineage as it is now, deleted or not."""
-    found = await lineages.looked(rig.engine, lambda conn: workflows.find(conn, seen.id))
+    found = await lineages.looked(rig.engine, lambda conn: rows.find(conn, seen.id))
     assert found is not None
     return found
 

@@ -11,9 +11,10 @@ from sqlalchemy import text
 from integration.store import lineages, samples
 from keep_operator.domain import canary
 from keep_operator.domain import workflow as workflow_rules
-from keep_operator.domain.decision import Handle, Handled, Observed
+from keep_operator.domain.decision import Handle, Observed
 from keep_operator.domain.history import Cause, Lineage
 from keep_operator.domain.planning import Plan
+from keep_operator.domain.verdict import Handled
 from keep_operator.errors import Conflict, Unavailable
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.decision import Decisions
@@ -34,9 +35,9 @@ from keep_operator.resources.objects import Object
 from keep_operator.resources.release import CanaryStep
 from keep_operator.resources.workflow import WorkflowSpec
 from keep_operator.runtime.workqueue import WorkQueue
-from keep_operator.store import decisions, releases
+from keep_operator.store import decisions, deployments, releases
 from keep_operator.store import engine as store
-from keep_operator.store import workflows as rows
+from keep_operator.store import lineages as rows
 from keep_operator.store.engine import Engine
 from manifests import admission_binding, admission_policy
 
@@ -467,7 +468,7 @@ async def test_a_rejection_overtakes_whoever_is_about_to_activate(rig: Rig) -> N
     await rig.decide("Reject", revision={"number": 1})
     with pytest.raises(Conflict):
         async with store.transaction(rig.engine) as conn:
-            await rows.activate(conn, seen, 1, cause=Cause.ALL_AT_ONCE, actor="keep-operator")
+            await deployments.activate(conn, seen, 1, cause=Cause.ALL_AT_ONCE, actor="keep-operator")
     assert (await rig.lineage()).active_number == 3
 
 

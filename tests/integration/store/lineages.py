@@ -11,8 +11,8 @@ from integration.store import samples
 from keep_operator.domain.history import Author, Cause, Flaw, Lineage, Revision
 from keep_operator.domain.ownership import Owner
 from keep_operator.domain.revision import content_hash
+from keep_operator.store import deployments, lineages, revisions, workflows
 from keep_operator.store import engine as database
-from keep_operator.store import revisions, workflows
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
 from keep_operator.store.ledger import Entry
@@ -60,14 +60,14 @@ async def have(engine: Engine, name: str = "high-cpu", contents: str = "", *, of
 
 async def own(engine: Engine, of: Owner = ME) -> Lineage:
     """The lineage that the object has."""
-    found = (await looked(engine, lambda conn: workflows.observe(conn, of.cluster_id, of.uid, None, None)))[0]
+    found = (await looked(engine, lambda conn: lineages.observe(conn, of.cluster_id, of.uid, None, None)))[0]
     assert found is not None
     return found
 
 
 async def holder(engine: Engine, name: str) -> Lineage | None:
     """The lineage that has the name."""
-    return (await looked(engine, lambda conn: workflows.observe(conn, "nobody", "nobody", "keep", name)))[1]
+    return (await looked(engine, lambda conn: lineages.observe(conn, "nobody", "nobody", "keep", name)))[1]
 
 
 def hash_of(content: str) -> str:
@@ -119,7 +119,9 @@ async def insert(engine: Engine, seen: Lineage, content: str) -> None:
 async def activate(engine: Engine, number: int, cause: Cause = Cause.ALL_AT_ONCE, *, of: Owner = ME) -> Lineage:
     """Make a version active; the lineage as it is then."""
     seen = await own(engine, of)
-    await done(engine, lambda conn: workflows.activate(conn, seen, number, cause=cause, actor="ann", reason="why not"))
+    await done(
+        engine, lambda conn: deployments.activate(conn, seen, number, cause=cause, actor="ann", reason="why not")
+    )
     return await own(engine, of)
 
 

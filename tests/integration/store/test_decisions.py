@@ -7,11 +7,11 @@ import pytest
 
 from integration.store import lineages, samples
 from integration.store.lineages import ACTOR, done, own
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Cause, Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.errors import Conflict
 from keep_operator.resources.kinds import Key
-from keep_operator.store import decisions, workflows
+from keep_operator.store import decisions, deployments, workflows
 from keep_operator.store import engine as database
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
@@ -33,7 +33,7 @@ async def lineage(engine: Engine) -> Lineage:
 async def carry_out(conn: Connection, seen: Lineage) -> str:
     """Roll back to version 1."""
     number = await decisions.handle(conn, seen, DECISION, "uid-d", HANDLED, actor="bob", reason="It is loud")
-    await workflows.activate(conn, seen, 1, cause=Cause.ROLLBACK, actor="bob", reason="It is loud")
+    await deployments.activate(conn, seen, 1, cause=Cause.ROLLBACK, actor="bob", reason="It is loud")
     return number
 
 
@@ -93,7 +93,7 @@ async def test_a_decision_that_fails_was_not_handled(engine: Engine, lineage: Li
 
     async def overtaken(conn: Connection) -> None:
         await decisions.handle(conn, lineage, DECISION, "uid-d", HANDLED, actor="bob")
-        await workflows.activate(conn, lineage, 99, cause=Cause.ROLLBACK, actor="bob")
+        await deployments.activate(conn, lineage, 99, cause=Cause.ROLLBACK, actor="bob")
 
     with pytest.raises(Conflict):
         await done(engine, overtaken)

@@ -11,11 +11,12 @@ from sqlalchemy import text
 from integration.store import lineages, samples
 from integration.store.lineages import ACTOR, ME, done
 from keep_operator.cli.ledger import group
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Cause, Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.resources.kinds import Key
 from keep_operator.store import decisions, history, revisions, seals, workflows
 from keep_operator.store import engine as database
+from keep_operator.store import lineages as rows
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
 from keep_operator.store.history import NotAPage, Page
@@ -101,7 +102,7 @@ async def test_deployments_are_paged(engine: Engine, lineage: Lineage) -> None:
     assert [each.revision for each in items] == list(range(1_000, 0, -1))
     assert asked == 5
     found = await lineages.own(engine)
-    assert list(found.deployments) == items[: workflows.DEPLOYMENTS]
+    assert list(found.deployments) == items[: rows.DEPLOYMENTS]
 
 
 async def test_the_timeline_is_of_one_workflow(engine: Engine, lineage: Lineage) -> None:

@@ -20,7 +20,7 @@ from keep_operator.domain.effects import CheckItem, Review
 from keep_operator.domain.execution import Mode, Reason, Run
 from keep_operator.domain.history import Canary, Hold, Lineage, Reference
 from keep_operator.errors import Conflict
-from keep_operator.store import executions, releases, revisions, runs, workflows
+from keep_operator.store import deployments, executions, releases, revisions, runs, workflows
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
 from keep_operator.store.runs import Requested
@@ -355,7 +355,7 @@ async def test_runs_in_flight_finish_on_their_version(engine: Engine, lineage: L
 
     async def take_back(conn: Connection) -> None:
         await revisions.reject(conn, seen, 3, verdict="AnalysisFailed", actor=ACTOR)
-        await workflows.set_hold(conn, seen, hold, actor=ACTOR)
+        await deployments.set_hold(conn, seen, hold, actor=ACTOR)
         await releases.end_canary(conn, seen, "Failed", actor=ACTOR)
 
     await done(engine, take_back)

@@ -15,8 +15,8 @@ from integration.store.lineages import ACTOR, done, own
 from keep_operator.domain import revision
 from keep_operator.domain.history import Cause, Deployment, Lineage, Revision
 from keep_operator.errors import Conflict, Refused, Unavailable
+from keep_operator.store import deployments, revisions
 from keep_operator.store import engine as database
-from keep_operator.store import revisions, workflows
 from keep_operator.store.connection import Connection
 from keep_operator.store.engine import Engine
 
@@ -282,8 +282,8 @@ async def test_what_was_of_an_older_dump_is_given_back(engine: Engine, lineage: 
         times = {"first_active_at": when, "last_active_at": when}
         await revisions.recall(conn, lineage, 1, **times, name="high-cpu-v1", actor="ann")
         deployed = [Deployment(3, 2, Cause.ALL_AT_ONCE, "x", when), Deployment(1, 3, Cause.ROLLBACK, "bob", when)]
-        await workflows.redeploy(conn, lineage, deployed, 1, actor="ann")
-        await workflows.skip(conn, lineage, 7, actor="ann")
+        await deployments.redeploy(conn, lineage, deployed, 1, actor="ann")
+        await deployments.skip(conn, lineage, 7, actor="ann")
 
     await done(engine, give_back)
     found = await own(engine)
@@ -295,9 +295,9 @@ async def test_what_was_of_an_older_dump_is_given_back(engine: Engine, lineage: 
     ]
     assert [action for _, action, _ in await lineages.told(engine)][-3:] == ["Recovered"] * 3
     with pytest.raises(Conflict):
-        await done(engine, lambda conn: workflows.skip(conn, lineage, 7, actor="ann"))
+        await done(engine, lambda conn: deployments.skip(conn, lineage, 7, actor="ann"))
     with pytest.raises(Conflict):
-        await done(engine, lambda conn: workflows.redeploy(conn, lineage, [], 3, actor="ann"))
+        await done(engine, lambda conn: deployments.redeploy(conn, lineage, [], 3, actor="ann"))
     await lineages.add(engine, "B")
     assert (await own(engine)).latest_number == 8
 

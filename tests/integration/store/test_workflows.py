@@ -15,13 +15,14 @@ from sqlalchemy import text
 from integration.store import lineages, samples
 from integration.store.lineages import ACTOR, ME, done, own
 from keep_operator.domain import history
-from keep_operator.domain.decision import Handled
 from keep_operator.domain.history import Cause, Hold, Lineage
+from keep_operator.domain.verdict import Handled
 from keep_operator.errors import Conflict, Refused, Waiting
 from keep_operator.resources.kinds import Key
-from keep_operator.store import decisions, ledger, providers, revisions, tenants, workflows
+from keep_operator.store import decisions, deployments, ledger, providers, revisions, tenants, workflows
 from keep_operator.store import engine as database
 from keep_operator.store import history as past
+from keep_operator.store import lineages as rows
 from keep_operator.store.connection import Connection, Prepared
 from keep_operator.store.engine import Engine
 from keep_operator.store.tables import WORKFLOW
@@ -59,12 +60,12 @@ async def test_a_plan_knows_all_from_one_question(engine: Engine, lineage: Linea
     for number, cause in ((1, Cause.ALL_AT_ONCE), (2, Cause.ALL_AT_ONCE), (1, Cause.ROLLBACK)):
         await lineages.activate(engine, number, cause)
     rolled_back = hold("B", 1)
-    await done(engine, lambda conn: workflows.set_hold(conn, lineage, rolled_back, actor="bob"))
+    await done(engine, lambda conn: deployments.set_hold(conn, lineage, rolled_back, actor="bob"))
     other = await lineages.have(engine, "other", of=OTHER)
     counted = database.queries(engine)
     before = counted.statements
     async with database.look(engine) as conn:
-        mine, holder = await workflows.observe(conn, ME.cluster_id, ME.uid, "keep", "other")
+        mine, holder = await rows.observe(conn, ME.cluster_id, ME.uid, "keep", "other")
     assert counted.statements == before + 1
     assert mine is not None
     assert holder == other
@@ -79,7 +80,7 @@ async def test_a_plan_knows_all_from_one_question(engine: Engine, lineage: Linea
     assert first.first_active_at == mine.deployments[2].at
     assert first.last_active_at == second.last_active_at == mine.deployments[0].at
     assert third.first_active_at is None
-    assert await lineages.looked(engine, lambda conn: workflows.find(conn, lineage.id)) == mine
+    assert await lineages.looked(engine, lambda conn: rows.find(conn, lineage.id)) == mine
 
 
 async def test_without_a_tenant_there_is_no_row(engine: Engine) -> None:
@@ -208,7 +209,7 @@ async def test_a_deleted_workflow_leaves_its_name_free_and_its_history_behind(en
     again = await lineages.have(engine)
     assert again.id != lineage.id
     assert again.revisions == ()
-    old = await lineages.looked(engine, lambda conn: workflows.find(conn, lineage.id))
+    old = await lineages.looked(engine, lambda conn: rows.find(conn, lineage.id))
     assert old is not None
     assert old.deleted_at is not None
     assert (old.active_number, len(old.revisions), old.owner) == (2, 3, ME)
@@ -223,10 +224,10 @@ async def test_nothing_touches_a_deleted_workflow(engine: Engine, lineage: Linea
     late: list[Any] = [
         lambda conn: workflows.delete(conn, lineage.id, ME, actor=ACTOR),
         lambda conn: workflows.update(conn, lineage, actor=ACTOR),
-        lambda conn: workflows.activate(conn, lineage, 1, cause=Cause.DEPLOY, actor=ACTOR),
+        lambda conn: deployments.activate(conn, lineage, 1, cause=Cause.DEPLOY, actor=ACTOR),
         lambda conn: workflows.orphan(conn, lineage.id, ME, actor=ACTOR),
         lambda conn: workflows.hand_over(conn, lineage.id, ME, OTHER, actor=ACTOR),
-        lambda conn: workflows.set_hold(conn, lineage, hold("A", 2), actor=ACTOR),
+        lambda conn: deployments.set_hold(conn, lineage, hold("A", 2), actor=ACTOR),
     ]
     for attempt in late:
         with pytest.raises(Conflict):
@@ -248,7 +249,7 @@ async def test_a_tenant_waits_for_its_last_record(engine: Engine, lineage: Linea
     await done(engine, lambda conn: workflows.delete(conn, other.id, OTHER, actor=ACTOR))
     async with database.look(engine) as conn:
         assert await tenants.find(conn, "keep") is None
-        assert await workflows.find(conn, lineage.id) is not None
+        assert await rows.find(conn, lineage.id) is not None
 
 
 async def test_a_tenant_whose_workflows_are_all_deleted_is_removed_at_once(engine: Engine, lineage: Lineage) -> None:
@@ -263,7 +264,7 @@ async def test_activation_is_one_fact(engine: Engine, lineage: Lineage) -> None:
     before = counted.statements
     await done(
         engine,
-        lambda conn: workflows.activate(conn, lineage, 2, cause=Cause.DEPLOY, actor="ann", reason="for the weekend"),
+        lambda conn: deployments.activate(conn, lineage, 2, cause=Cause.DEPLOY, actor="ann", reason="for the weekend"),
     )
     assert counted.statements == before + 1
     active = await own(engine)
@@ -282,7 +283,9 @@ async def test_of_two_who_activate_at_once_one_does(engine: Engine, lineage: Lin
 
     async def attempt(number: int) -> bool:
         try:
-            await done(engine, lambda conn: workflows.activate(conn, lineage, number, cause=Cause.DEPLOY, actor=ACTOR))
+            await done(
+                engine, lambda conn: deployments.activate(conn, lineage, number, cause=Cause.DEPLOY, actor=ACTOR)
+            )
         except Conflict:
             return False
         return True
@@ -299,7 +302,7 @@ async def test_an_interrupted_activation_leaves_nothing(engine: Engine, lineage:
     entries = await samples.entries(engine)
 
     async def break_off(conn: Connection) -> None:
-        await workflows.activate(conn, lineage, 2, cause=Cause.DEPLOY, actor=ACTOR)
+        await deployments.activate(conn, lineage, 2, cause=Cause.DEPLOY, actor=ACTOR)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -313,26 +316,26 @@ async def test_only_a_version_of_its_own_can_be_active(engine: Engine, lineage: 
     other = await lineages.have(engine, "other", of=OTHER)
     for number in (1, 3, 4):
         with pytest.raises(Conflict):
-            await done(engine, partial(workflows.activate, seen=other, number=number, cause=Cause.PIN, actor=ACTOR))
+            await done(engine, partial(deployments.activate, seen=other, number=number, cause=Cause.PIN, actor=ACTOR))
     pointed = f"UPDATE keep_operator.workflow SET active_revision = 1 WHERE id = '{other.id}'"  # noqa: S608
     with pytest.raises(Conflict):
         await lineages.run(engine, pointed)
     with pytest.raises(Conflict):
-        await done(engine, lambda conn: workflows.set_hold(conn, other, hold("A", 1), actor=ACTOR))
+        await done(engine, lambda conn: deployments.set_hold(conn, other, hold("A", 1), actor=ACTOR))
     assert await own(engine, OTHER) == other
     assert lineage == await own(engine)
 
 
 async def test_a_hold_is_set_replaced_and_ended(engine: Engine, lineage: Lineage) -> None:
     """A rollback is one row while it is in force, and two lines in the ledger for ever."""
-    await done(engine, lambda conn: workflows.set_hold(conn, lineage, hold("A", 2), actor="bob"))
+    await done(engine, lambda conn: deployments.set_hold(conn, lineage, hold("A", 2), actor="bob"))
     again = replace(hold("A", 1), reason="Still loud", automatic=True, request_id=None)
-    await done(engine, lambda conn: workflows.set_hold(conn, lineage, again, actor="eve"))
+    await done(engine, lambda conn: deployments.set_hold(conn, lineage, again, actor="eve"))
     assert (await own(engine)).hold == again
-    await done(engine, lambda conn: workflows.end_hold(conn, lineage, actor="ann", reason="Fixed"))
+    await done(engine, lambda conn: deployments.end_hold(conn, lineage, actor="ann", reason="Fixed"))
     assert (await own(engine)).hold is None
     with pytest.raises(Conflict):
-        await done(engine, lambda conn: workflows.end_hold(conn, lineage, actor="ann"))
+        await done(engine, lambda conn: deployments.end_hold(conn, lineage, actor="ann"))
     rejected = {"rejectedHash": lineages.hash_of("A")}
     assert (await lineages.told(engine))[-3:] == [
         ("Workflow", "HoldSet", rejected | {"target": 2, "reason": "It is loud", "automatic": False, "aborted": False}),
@@ -348,12 +351,12 @@ async def test_lost_objects_are_found_by_their_rows(engine: Engine, lineage: Lin
     deleted = await lineages.have(engine, "deleted", of=samples.owner("deleted"))
     await done(engine, lambda conn: workflows.delete(conn, deleted.id, samples.owner("deleted"), actor=ACTOR))
     async with database.look(engine) as conn:
-        (found,) = await workflows.lost(conn, samples.CLUSTER, [ME.uid], None)
-        assert await workflows.lost(conn, samples.CLUSTER, [ME.uid], ["elsewhere"]) == []
-        listed = await workflows.everything(conn, "keep")
+        (found,) = await rows.lost(conn, samples.CLUSTER, [ME.uid], None)
+        assert await rows.lost(conn, samples.CLUSTER, [ME.uid], ["elsewhere"]) == []
+        listed = await rows.everything(conn, "keep")
         assert [each.external_name for each in listed] == ["far", "gone", "high-cpu"]
-        assert len(await workflows.everything(conn)) == 3
-        assert await workflows.everything(conn, "other") == []
+        assert len(await rows.everything(conn)) == 3
+        assert await rows.everything(conn, "other") == []
     assert (found.kind, UUID(found.id), found.owner) == ("Workflow", gone.id, samples.owner("gone"))
 
 
@@ -366,7 +369,7 @@ async def test_a_lineage_is_recovered_under_its_own_id(engine: Engine) -> None:
     assert (found.id, found.latest_number, found.revisions) == (known.id, 7, ())
     assert [action for _, action, _ in await lineages.told(engine)] == ["Recovered"]
     unknown = workflows.new_id()
-    assert await lineages.looked(engine, lambda conn: workflows.latest(conn, [known.id, unknown])) == {
+    assert await lineages.looked(engine, lambda conn: rows.latest(conn, [known.id, unknown])) == {
         known.id: known.latest_number
     }
 
@@ -387,9 +390,9 @@ async def test_each_deed_is_one_statement(engine: Engine, lineage: Lineage) -> N
         ),  # what the row says comes before what it shall
         (1, lambda conn: workflows.update(conn, suspended, actor=ACTOR)),
         (1, lambda conn: revisions.insert(conn, lineage, made, {}, name="high-cpu-v4", actor=ACTOR)),
-        (1, lambda conn: workflows.activate(conn, lineage, 2, cause=Cause.DEPLOY, actor=ACTOR)),
-        (1, lambda conn: workflows.set_hold(conn, lineage, hold("A", 2), actor=ACTOR)),
-        (1, lambda conn: workflows.end_hold(conn, lineage, actor=ACTOR)),
+        (1, lambda conn: deployments.activate(conn, lineage, 2, cause=Cause.DEPLOY, actor=ACTOR)),
+        (1, lambda conn: deployments.set_hold(conn, lineage, hold("A", 2), actor=ACTOR)),
+        (1, lambda conn: deployments.end_hold(conn, lineage, actor=ACTOR)),
         (1, lambda conn: revisions.archive(conn, lineage, named, actor=ACTOR)),
         (1, lambda conn: revisions.reject(conn, lineage, 1, verdict="RejectedByUser", actor=ACTOR)),
         (1, lambda conn: revisions.clear_rejection(conn, lineage, content, actor=ACTOR)),
@@ -424,7 +427,7 @@ async def test_looks_and_guards_use_indexes(engine: Engine) -> None:
     async with database.transaction(engine) as conn:
         await conn.execute(text(many))
         await conn.execute(text("ANALYZE keep_operator.workflow"))
-        seen = await explained(conn, workflows._OBSERVE, uid="u7", tenant="keep", name="w8")
+        seen = await explained(conn, rows._OBSERVE, uid="u7", tenant="keep", name="w8")
         named = await explained(conn, past._LIVING, namespace="monitoring", name="w8")
     assert "workflow_owner_key" in seen
     assert "workflow_tenant_id_external_name_key" in seen

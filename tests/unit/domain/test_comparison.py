@@ -248,3 +248,39 @@ def test_large_texts_that_are_nothing_alike_are_replaced() -> None:
     (hunk,) = patch.hunks(before, after)
     assert (hunk.before_length, hunk.after_length) == (4_003, 4_003)
     assert apply(patch.canonical_yaml(before), (hunk,)) == patch.canonical_yaml(after)
+
+
+@pytest.mark.parametrize("lists", [1, 30])
+def test_lists_of_alike_entries_are_compared_by_a_bounded_number_of_looks(
+    lists: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives every other line the same text does not keep a processor for minutes; the difference stays a right one."""
+    looked_at: list[int] = []
+    in_order = comparison.in_order
+
+    def counted(pairs: Any) -> list[tuple[int, int]]:
+        looked_at.append(len(pairs))
+        return in_order(pairs)
+
+    monkeypatch.setattr(comparison, "in_order", counted)
+
+    def alike(word: str) -> dict[str, Any]:
+        entries = [value for n in range(500) for value in ("the same", f"{word} {n}")]
+        return {"consts": {f"list{n}": [f"once {n}", *entries, f"last {n}"] for n in range(lists)}}
+
+    before, after = alike("old"), alike("new")
+    hunks = patch.hunks(before, after)
+    assert apply(patch.canonical_yaml(before), hunks) == patch.canonical_yaml(after)
+    assert sum(looked_at) <= 400_000
+    kept = sum(line.startswith(" ") for hunk in hunks for line in hunk.lines)
+    assert kept > (500 if lists == 1 else 3 * lists), "what can be cheaply is still found to be the same"
+
+
+def test_moved_lines_of_a_long_text_are_few() -> None:
+    """A thousand lines put before three thousand others: those are told as they are, and not all of them as new."""
+    lines = [f"line {n}" for n in range(3_000)]
+    before = {"steps": [step("a", "\n".join(lines))]}
+    after = {"steps": [step("a", "\n".join([*(f"first {n}" for n in range(1_000)), *lines, "last"]))]}
+    hunks = patch.hunks(before, after)
+    assert sum(hunk.before_length for hunk in hunks) < 20
+    assert apply(patch.canonical_yaml(before), hunks) == patch.canonical_yaml(after)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from keep_operator.domain import conditions, decision
-from keep_operator.domain.decision import Handle, Handled, Observed, Verdict
+from keep_operator.domain import conditions, decision, verdict
+from keep_operator.domain.decision import Handle, Observed
 from keep_operator.domain.effects import (
     Activate,
     ClearRejection,
@@ -22,6 +22,7 @@ from keep_operator.domain.gates import Gates, Rule
 from keep_operator.domain.history import Cause, Lineage, Reference
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.release import Scene
+from keep_operator.domain.verdict import Handled, Verdict
 from keep_operator.resources.decision import WorkflowDecisionSpec
 from keep_operator.resources.kinds import Key
 from keep_operator.resources.objects import Object
@@ -48,9 +49,9 @@ def decide(action: str, revision: Any = None, **fields: Any) -> WorkflowDecision
     return WorkflowDecisionSpec.model_validate(raw)
 
 
-def Situation(seen: Lineage, **fields: Any) -> decision.Situation:  # noqa: N802 - stands for it
+def Situation(seen: Lineage, **fields: Any) -> verdict.Situation:  # noqa: N802 - stands for it
     """A situation of which only this matters."""
-    return decision.Situation(seen, **({"scene": Scene(NOW)} | fields))
+    return verdict.Situation(seen, **({"scene": Scene(NOW)} | fields))
 
 
 WAITS: Any = {
@@ -60,7 +61,7 @@ WAITS: Any = {
 
 def judge(spec: WorkflowDecisionSpec, seen: Lineage, **fields: Any) -> Verdict:
     """What comes of it."""
-    return decision.judge(spec, Situation(seen, **fields), NOW)
+    return verdict.judge(spec, Situation(seen, **fields), NOW)
 
 
 def after(seen: Lineage, verdict: Verdict) -> tuple[int | None, int | None]:
@@ -223,7 +224,7 @@ def test_tags_move_by_decision_only() -> None:
 
 def test_a_revision_has_a_bounded_number_of_tags() -> None:
     """The status of a revision shows them all."""
-    seen = lineage("A", "1", change={1: {"tags": tuple(f"t{each}" for each in range(decision.TAGS_LIMIT))}})
+    seen = lineage("A", "1", change={1: {"tags": tuple(f"t{each}" for each in range(verdict.TAGS_LIMIT))}})
     assert judge(decide("Tag", 1, tag="one-more"), seen).outcome == "Refused"
 
 
@@ -334,9 +335,9 @@ def test_what_lets_something_run_needs_a_proof_of_who_decides(action: str) -> No
 def test_a_claim_counts_where_the_tenant_trusts_its_author() -> None:
     """A-AP-3: whom somebody acts for is who decided only where that account is believed; else it is the account itself."""
     claimed = decide("Approve", 1, actor="argo", onBehalfOf="ann")
-    assert decision.person(claimed, {"argo"}) == "ann"
-    assert decision.person(claimed, {"ann", "flux"}) == "argo"
-    assert decision.person(decide("Approve", 1, actor="argo"), {"argo"}) == "argo"
+    assert verdict.person(claimed, {"argo"}) == "ann"
+    assert verdict.person(claimed, {"ann", "flux"}) == "argo"
+    assert verdict.person(decide("Approve", 1, actor="argo"), {"argo"}) == "argo"
 
 
 def test_what_is_proven_is_recorded_so() -> None:

@@ -205,6 +205,39 @@ def test_what_a_person_decides_of_a_canary() -> None:
     assert decide(made, "Pause") == "Refused"
 
 
+def test_two_who_see_the_same_step_take_one_step() -> None:
+    """The second one who presses Promote has not seen what is there by then, and is told so instead of promoting that."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    seen: Any = {"expect": {"activeRevision": 1, "canaryStepIndex": made.status["canary"]["stepIndex"]}}
+    assert decide(made, "Promote", 2, **seen) == "Done"
+    assert shares(made) == {1: 50, 2: 50}
+    assert decide(made, "Promote", 2, actor="carl", **seen) == "Stale"
+    assert shares(made) == {1: 50, 2: 50}
+
+
+def test_an_old_page_takes_no_abort_back() -> None:
+    """Whoever saw a canary paused, and presses Resume after it was aborted, does not begin it anew; nor that of another version."""
+    made = world("A", release=CANARY)
+    made.edit(spec_of("B", release=CANARY))
+    made.settle()
+    assert decide(made, "Pause") == "Done"
+    seen: Any = {"expect": {"activeRevision": 1, "canaryStepIndex": made.status["canary"]["stepIndex"]}}
+    assert decide(made, "Abort") == "Done"
+    assert decide(made, "Resume", 2, **seen) == "Stale"
+    assert shares(made) == {1: 100}
+    made.edit(spec_of("C", release=CANARY))
+    made.settle()
+    assert decide(made, "Pause") == "Done"
+    assert decide(made, "Resume", 2) == "Superseded"
+    assert made.condition("Deployed") == ("Unknown", "CanaryPaused")
+    assert decide(made, "Abort") == "Done"
+    assert decide(made, "Resume", 2) == "Superseded"
+    assert made.condition("Deployed") == ("False", "Aborted")
+    assert decide(made, "Resume", 3) == "Done"
+
+
 def test_a_rollback_during_a_canary_ends_it() -> None:
     """A-RB-5: whoever is woken at night needs one word for everything."""
     made = world("A", "B", release=CANARY)

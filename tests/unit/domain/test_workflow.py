@@ -1003,7 +1003,7 @@ def test_at_rest_nothing_is_written() -> None:
 
 
 def test_a_decision_meets_the_workflow_as_it_is() -> None:
-    """What decision.judge is asked with: the pin, the gates, and what the desired revision waits for."""
+    """What verdict.judge is asked with: the pin, the gates, and what the desired revision waits for."""
     made = world("A", "B")
     made.edit(spec_of("P", release={"pin": {"revision": 1}, "strategy": {"type": "Manual"}}))
     made.providers = {}

@@ -11,7 +11,7 @@ from keep_operator.console import problems, room
 from keep_operator.console.pages.visit import Visit, address
 from keep_operator.errors import KeepOperatorError
 from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOWS, Resource
-from keep_operator.store import workflows
+from keep_operator.store import lineages
 
 # Rows on one page.
 SHOWN: Final = 100
@@ -65,7 +65,7 @@ async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]
     if everywhere:
         return list(watched) or [""]
     async with visit.here.look() as conn:
-        known = await workflows.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
+        known = await lineages.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
     allowed = await visit.may(*(Right("list", resource, each) for each in known))
     return [each for each, may in zip(known, allowed, strict=True) if may]
 

@@ -102,7 +102,7 @@ async def _enter(here: Room, pages: Pages, page: Page, request: Request) -> Resp
     if session is None:
         return await page.serve(request.state.visit) if page.open else _sign_in(request, page)
     try:
-        visitor = await here.doorkeeper.visitor([f"Bearer {session.token}"])
+        visitor = await here.doorkeeper.visitor([f"Bearer {session.token}"], None)
     except Problem as problem:
         if problem.status is not HTTPStatus.UNAUTHORIZED:
             raise

@@ -1,21 +1,27 @@
-"""The workflow that a page is about: its object, its line of versions, and what the user may do with it."""
+"""The workflow that a page is about: its object, its line of versions, its gates, and what the user may do with it."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import asked, problems, room
 from keep_operator.console.asked import Place
 from keep_operator.console.pages.visit import Visit, address
 from keep_operator.console.room import Room
+from keep_operator.domain import gates
+from keep_operator.domain.gates import Gates
 from keep_operator.domain.history import Lineage, Revision
 from keep_operator.errors import KeepOperatorError
+from keep_operator.resources import tenant, workflow
 from keep_operator.resources.decision import ACTIONS
-from keep_operator.resources.kinds import WORKFLOW_DECISIONS, WORKFLOWS
-from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN
-from keep_operator.store import workflows
+from keep_operator.resources.kinds import TENANTS, WORKFLOW_DECISIONS, WORKFLOWS
+from keep_operator.resources.shapes import DNS_LABEL, DNS_SUBDOMAIN, Invalid
+from keep_operator.resources.tenant import TenantSpec
+from keep_operator.store import lineages, tenants
+
+BUILTIN: Final = "builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ async def read(here: Room, where: Place) -> Subject:
         raise room.cluster_failed(failure) from None
     async with here.look() as conn:
         line = await here.line(conn, where)
-        lineage = await workflows.find(conn, line.id)
+        lineage = await lineages.find(conn, line.id)
     assert lineage is not None  # rows of lineages are never removed
     return Subject(where, found or {}, lineage)
 
@@ -114,3 +120,36 @@ async def actions(visit: Visit, about: Subject) -> dict[str, bool]:
         return dict.fromkeys(ACTIONS, False)
     verbs = [Right(each.lower(), WORKFLOWS, about.place.namespace, about.place.name) for each in ACTIONS]
     return dict(zip(ACTIONS, await visit.may(*verbs), strict=True))
+
+
+async def gates_of(here: Room, about: Subject) -> Gates | None:
+    """What stands before the workflow's new versions; None where its spec is refused. Raises Problem 503."""
+    spec = workflow.parse_spec(about.manifest.get("spec") or {})
+    if not about.manifest or isinstance(spec, Invalid):
+        return None
+    of, runtime = await _tenant(here, about.lineage.tenant_id)
+    defaults, floors = (None, None) if of is None else (of.defaults, of.policy)
+    return gates.gates(
+        spec.release,
+        None if defaults is None else defaults.approval,
+        None if floors is None else floors.approval_floor,
+        () if floors is None else floors.checklist_floor,
+        runtime=runtime,
+    )
+
+
+async def _tenant(here: Room, tenant_id: str) -> tuple[TenantSpec | None, str]:
+    """The spec of the Tenant, which has the floors, and its runtime; None: it is gone or refused, and sets none."""
+    async with here.look() as conn:
+        record = await tenants.find(conn, tenant_id)
+    if record is None or record.owner is None or record.owner.cluster_id != here.cluster_id:
+        return None, BUILTIN
+    try:
+        found = await here.cluster.get(TENANTS, None, record.owner.name)
+    except KeepOperatorError as failure:
+        raise room.cluster_failed(failure) from None
+    if found is None:
+        return None, BUILTIN
+    spec = tenant.parse_spec(found.get("spec") or {})
+    runtime = str((found.get("status") or {}).get("runtime") or BUILTIN)
+    return (None, runtime) if isinstance(spec, Invalid) else (spec, runtime)

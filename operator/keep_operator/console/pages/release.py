@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from keep_operator.console import room
 from keep_operator.console.pages import decide, place
 from keep_operator.console.pages.live import News
 from keep_operator.console.pages.place import Subject
@@ -20,16 +19,10 @@ from keep_operator.domain import canary, gates, release
 from keep_operator.domain.canary import Stats
 from keep_operator.domain.gates import Gates
 from keep_operator.domain.history import Canary, Revision
-from keep_operator.errors import KeepOperatorError
-from keep_operator.resources import tenant, workflow
-from keep_operator.resources.kinds import TENANTS
 from keep_operator.resources.release import CanaryStep
-from keep_operator.resources.shapes import Invalid
-from keep_operator.resources.tenant import TenantSpec
-from keep_operator.store import past_runs, releases, tenants
+from keep_operator.store import past_runs, releases
 from keep_operator.store.past_runs import COUNTED, Piece
 
-BUILTIN: Final = "builtin"
 # Pieces of the time since a canary began, in the chart; they grow with it, and stay as they are until they do.
 PIECES: Final = 12
 LENGTHS: Final = tuple(
@@ -73,19 +66,9 @@ async def live(visit: Visit) -> Response:
 
 async def _read(here: Room, about: Subject) -> Seen:
     """What the release depends on besides the workflow. Raises Problem 503."""
-    lineage = about.lineage
-    spec = workflow.parse_spec(about.manifest.get("spec") or {})
-    if not about.manifest or isinstance(spec, Invalid):
+    lineage, asked = about.lineage, await place.gates_of(here, about)
+    if asked is None:
         return Seen(about, None)
-    of, runtime = await _tenant(here, lineage.tenant_id)
-    defaults, floors = (None, None) if of is None else (of.defaults, of.policy)
-    asked = gates.gates(
-        spec.release,
-        None if defaults is None else defaults.approval,
-        None if floors is None else floors.approval_floor,
-        () if floors is None else floors.checklist_floor,
-        runtime=runtime,
-    )
     now = lineage.read_at or here.now()
     told = str(about.condition("Deployed").get("reason") or "")
     tried, course, piece = lineage.canary, [], LENGTHS[0]
@@ -95,23 +78,6 @@ async def _read(here: Room, about: Subject) -> Seen:
             piece = _piece(now - tried.began)
             course = await past_runs.course(conn, lineage.id, [tried.stable, tried.candidate], tried.began, piece)
     return Seen(about, asked, counted, piece, course)
-
-
-async def _tenant(here: Room, tenant_id: str) -> tuple[TenantSpec | None, str]:
-    """The spec of the Tenant, which has the floors, and its runtime; None: it is gone or refused, and sets none."""
-    async with here.look() as conn:
-        record = await tenants.find(conn, tenant_id)
-    if record is None or record.owner is None or record.owner.cluster_id != here.cluster_id:
-        return None, BUILTIN
-    try:
-        found = await here.cluster.get(TENANTS, None, record.owner.name)
-    except KeepOperatorError as failure:
-        raise room.cluster_failed(failure) from None
-    if found is None:
-        return None, BUILTIN
-    spec = tenant.parse_spec(found.get("spec") or {})
-    runtime = str((found.get("status") or {}).get("runtime") or BUILTIN)
-    return (None, runtime) if isinstance(spec, Invalid) else (spec, runtime)
 
 
 def _piece(since: timedelta) -> timedelta:

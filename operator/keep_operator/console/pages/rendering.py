@@ -1,8 +1,9 @@
-"""From templates to HTML: one environment, which escapes everything and knows no undefined name."""
+"""From templates to HTML: one environment, which escapes everything, hides nothing, and knows no undefined name."""
 
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from keep_operator.console.pages import lines
 
@@ -18,6 +19,12 @@ HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"
 # Characters of a value.
 _LONGEST: Final = 200
+# What nobody sees, and what changes how its neighbours are shown: with it a definition reads as another one than runs. What joins
+# letters of scripts that are joined, and pictures, stays.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]|(?:(?<=[\x00-\x7f])|^)[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f]|$)"
+)
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -29,6 +36,7 @@ class Renderer:
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
+            finalize=_plain,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -37,6 +45,7 @@ class Renderer:
         self._environment.filters |= {
             "when": self._when,
             "told": _told,
+            "as_typed": escape,
             "span": span,
             "numbered": lines.numbered,
             "beside": lines.beside,
@@ -54,6 +63,18 @@ class Renderer:
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
         exact = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, ago(moment, self._now()))
+
+
+def _plain(value: Any) -> Any:
+    """What is written into a page, with all that is unseen written out; markup and numbers as they are."""
+    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+        return value
+    return _UNSEEN.sub(lambda found: _written_out(found[0]), value)
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _told(value: Any) -> str:

@@ -5,7 +5,6 @@ from ipaddress import IPv6Address, ip_address
 
 from starlette.responses import Response
 
-from keep_operator.console.machines import too_many
 from keep_operator.console.pages.session import TooLong
 from keep_operator.console.pages.visit import Visit
 from keep_operator.console.problems import Problem
@@ -18,13 +17,8 @@ async def show(visit: Visit) -> Response:
         return visit.go(wanted) if visit.visitor is not None else visit.show("signin.html", to=wanted, fault="")
     fields = await visit.form(of_session=False)
     wanted, token = _within(fields.get("to", "")), "".join(fields.get("token", "").split())
-    where = visit.request.client.host if visit.request.client else ""
-    if (wait_s := visit.pages.attempts.take(where)) > 0:
-        raise too_many("There were too many tokens of nobody", wait_s)
     try:
-        answer = await _begin(visit, token, wanted)
-        visit.pages.attempts.give_back(where)
-        return answer
+        return await _begin(visit, token, wanted)
     except Problem as problem:
         if problem.status is not HTTPStatus.UNAUTHORIZED:
             raise
@@ -33,12 +27,21 @@ async def show(visit: Visit) -> Response:
 
 async def once(visit: Visit) -> Response:
     """The address that a local sandbox prints: good for one visit, from this machine only."""
-    client = visit.request.client
-    token = visit.pages.once.pop(visit.path("secret"), None) if client and on_this_machine(client.host) else None
+    client, secret, once = visit.request.client, visit.path("secret"), visit.pages.once
+    token = once.pop(secret, None) if client and on_this_machine(client.host) else None
     if token is None:
         detail = "This address signs somebody in once, and has done so. Sign in with a token."
         return visit.show("signin.html", HTTPStatus.GONE, to="/", fault=detail)
-    return await _begin(visit, token, "/")
+    signed_in = False
+    try:
+        if visit.request.method != "GET":  # who only looks whether there is something, as previews of links do
+            return visit.go("/")
+        response = await _begin(visit, token, "/")
+        signed_in = True
+        return response
+    finally:
+        if not signed_in:
+            once[secret] = token
 
 
 async def out(visit: Visit) -> Response:
@@ -51,7 +54,8 @@ async def out(visit: Visit) -> Response:
 
 async def _begin(visit: Visit, token: str, wanted: str) -> Response:
     """A session for whom the token belongs to. Raises Problem 401 where that is nobody."""
-    await visit.here.doorkeeper.visitor([f"Bearer {token}"])
+    where = visit.request.client
+    await visit.here.doorkeeper.visitor([f"Bearer {token}"], "" if where is None else where.host)
     response = visit.go(wanted)
     try:
         visit.pages.sessions.give(response, visit.pages.sessions.begin(token))

@@ -24,8 +24,7 @@ from keep_operator.console.room import Room
 
 # Fields of a form: ours have ten at most.
 MOST_FIELDS: Final = 50
-# How often somebody may try a token that is nobody's, and decide; and how often of either at once.
-ATTEMPTS_A_SECOND: Final = 0.5
+# How often somebody may decide, and how often at once.
 DECISIONS_A_SECOND: Final = 1.0
 AT_ONCE: Final = 30
 
@@ -35,8 +34,7 @@ class Pages:
     """What pages need besides the room; made once per process.
 
     ``once`` is the one-time sign-in of a local sandbox: secrets and their tokens. ``live`` is what is watched. ``watched`` are the
-    namespaces that the console may look at; empty: all. ``attempts`` bounds tokens of nobody, by where they come from, and
-    ``decisions`` what one user decides.
+    namespaces that the console may look at; empty: all. ``decisions`` bounds what one user decides.
     """
 
     sessions: Sessions
@@ -45,7 +43,6 @@ class Pages:
     once: dict[str, str] = field(default_factory=dict)
     live: Hub = field(default_factory=Hub)
     watched: tuple[str, ...] = ()
-    attempts: Rates[str] = field(default_factory=lambda: Rates(time.monotonic, ATTEMPTS_A_SECOND, AT_ONCE))
     decisions: Rates[str] = field(default_factory=lambda: Rates(time.monotonic, DECISIONS_A_SECOND, AT_ONCE))
 
 
