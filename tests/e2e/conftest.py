@@ -36,11 +36,11 @@ LONGEST = (
     "story/test_first_deployment.py",
     "story/test_namespace.py",
     "story/test_leadership.py",
+    "story/test_recovery.py",
     "chart/test_guide.py",
     "story/test_rollback.py",
     "story/test_releases.py",
     "chart/test_install.py",
-    "story/test_recovery.py",
     "story/test_outages.py",
     "sandbox/test_commands.py",
     "story/test_runs.py",
@@ -52,6 +52,7 @@ LONGEST = (
     "sandbox/test_running.py",
     "plugin/test_releasing.py",
     "story/test_rename.py",
+    "story/test_who_decides.py",
 )
 
 
