@@ -1,9 +1,11 @@
 """The console in a browser, with a whole installation behind it: what people see, decide, and are not let do."""
 
+import re
+import time
 from typing import Final
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from e2e.browser.conftest import CHECKOUT, NAMESPACE, SEARCH, Visit, World, audit, picture, written
 from manifests import definition, run, workflow
@@ -239,6 +241,20 @@ def test_what_happens_is_seen_by_whoever_looks(visit: Visit, world: World) -> No
     expect(other.locator("#live")).to_contain_text("Succeeded")
     world.kube.edit(flow, definition=definition("out of stock"))
     expect(page.locator("#live")).to_contain_text("v2 (")
+
+
+@pytest.mark.parametrize("late", ["hx-sse.min.js", "console.js"])
+def test_a_slow_line_is_live_all_the_same(visit: Visit, late: str) -> None:
+    """Whichever of the scripts comes late, the page follows what happens, and says so."""
+    page = visit("viewer")
+
+    def slowly(route: Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page.route(re.compile(re.escape(late)), slowly)
+    page.goto(f"/w/{NAMESPACE}/stock")
+    expect(page.locator("#live-state")).to_have_text("Live.")
 
 
 def test_a_page_that_is_old_decides_nothing(visit: Visit, world: World) -> None:
