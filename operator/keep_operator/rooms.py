@@ -14,6 +14,7 @@ from keep_operator.cluster.events import Recorder
 from keep_operator.cluster.watch import MetadataWatch
 from keep_operator.domain import decision, run
 from keep_operator.domain.history import Cause
+from keep_operator.domain.links import Links
 from keep_operator.handlers import register
 from keep_operator.handlers.register import Heard
 from keep_operator.reconcile.credentials import SecretReader
@@ -117,7 +118,8 @@ def build(  # one argument for each thing that has a life of its own
         "namespaces": settings.watch_namespaces,
     }
     credentials = SecretReader(cluster, secrets, vault, secrets_in)
-    recorder = Recorder(cluster, instance=socket.gethostname(), clock=_now)
+    links = Links(settings.console_url)
+    recorder = Recorder(cluster, instance=socket.gethostname(), clock=_now, links=links)
     rollbacks = {cause: metrics.rollbacks.labels(cause) for cause in (Cause.CANARY, Cause.AUTO_ROLLBACK)}
     workflows = Workflows(
         **of_tenants,
@@ -132,7 +134,7 @@ def build(  # one argument for each thing that has a life of its own
             ),
             "Provider": Providers(**of_tenants, secrets=credentials, vault=vault),
             "Workflow": workflows,
-            "WorkflowRun": Runs(**common, workflows=workflows, restore_labels=settings.restore_labels),
+            "WorkflowRun": Runs(**common, workflows=workflows, restore_labels=settings.restore_labels, links=links),
             "WorkflowDecision": Decisions(
                 world=world,
                 cluster=cluster,
@@ -180,7 +182,7 @@ def build(  # one argument for each thing that has a life of its own
         leadership=leadership,
         sweep=sweep,
         sealer=Sealer(database, settings.sweep_interval, time.monotonic),
-        run_news=RunNews(world, database, recorder, _now, leads=lambda: queue.is_open and leadership.held),
+        run_news=RunNews(world, database, recorder, _now, leads=lambda: queue.is_open and leadership.held, links=links),
         heard=heard,
         registry=register.register(world, metrics, heard, sweep.ask),
         watched=settings.watch_namespaces,

@@ -34,6 +34,10 @@ SECRETS: Final = ("ENCRYPTION_KEY", "SESSION_KEY", "SIGNIN_ONCE")
 SHORTEST_WATCH_SILENCE_LIMIT: Final = timedelta(seconds=150)
 # 32 bytes; whether the last character is followed by its padding does not matter.
 KEY_FORM: Final = re.compile("[A-Za-z0-9_-]{43}=?")
+ADDRESS: Final = re.compile(
+    r"https?://(?P<credentials>[^/?#@\s]*@)?(?:[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<rest>(?:[/?#][^\s]*)?)"
+)
 MAKE_A_KEY: Final = (
     "Make a key with: "
     "python3 -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())' > encryption.key"
@@ -107,6 +111,12 @@ class Settings(BaseModel):
     )
     console_port: int = Field(
         default=8081, ge=0, le=65535, description="The API and the pages of `keep-operator console`; 0: any free port."
+    )
+    console_url: str = Field(
+        default="",
+        max_length=300,
+        description="Where people reach the console's pages, such as `https://keep.example.com`: `status.resultUrl` of runs and the "
+        "Events of failures lead there. Unset: there are no links.",
     )
     log_format: LogFormat = Field(default=LogFormat.AUTO, description="json, text or auto.")
     resync_period: Duration = Field(
@@ -229,6 +239,23 @@ class Settings(BaseModel):
         if not isinstance(pairs, dict) or not all(key and isinstance(each, str) for key, each in pairs.items()):
             raise ValueError("not a JSON object of secrets and tokens")
         return value
+
+    @field_validator("console_url")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        """Without a slash at the end. It is shown to everybody who may read a run."""
+        if not value:
+            return value
+        found = ADDRESS.fullmatch(value)
+        if found is None or int(found["port"] or 1) not in range(1, 65_536):
+            raise ValueError("not an address such as https://keep.example.com, with http or https and a host")
+        if found["credentials"]:
+            raise ValueError("must have no user and no password: everybody who may read a run sees it")
+        if found["rest"] not in ("", "/"):
+            raise ValueError(
+                "must end after the host and its port: the pages are at the root of their address, not below a path"
+            )
+        return value.removesuffix("/")
 
     @field_validator("watch_namespaces", "secret_namespaces")
     @classmethod

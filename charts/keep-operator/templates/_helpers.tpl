@@ -191,6 +191,17 @@ readinessProbe:
   value: /etc/keep-operator/encryption-key/{{ .Values.encryptionKey.secret.key }}
 {{- end -}}
 
+{{/* Where people reach the console's pages; empty where nobody knows. */}}
+{{- define "keep-operator.consoleUrl" -}}
+{{- with .Values.console -}}
+{{- if .url -}}
+{{ .url }}
+{{- else if and .enabled .ingress.enabled .ingress.host (not (hasPrefix "*" .ingress.host)) -}}
+https://{{ .ingress.host }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Settings that operator, console and runner share with `doctor` and other commands that are run in their pods. */}}
 {{- define "keep-operator.settings" -}}
 {{- with .Values.clusterId }}

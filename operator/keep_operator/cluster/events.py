@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from keep_operator.cluster import failures
 from keep_operator.cluster.client import Cluster
+from keep_operator.domain.links import NO_LINKS, Links
 from keep_operator.errors import Conflict, KeepOperatorError
 from keep_operator.resources.kinds import EVENTS, Resource
 
@@ -76,25 +77,33 @@ class Recorder:
         instance: str,
         clock: Callable[[], datetime],
         capacity: int = CAPACITY,
+        links: Links = NO_LINKS,
     ) -> None:
         self._cluster = cluster
         self._instance = instance
         self._clock = clock
         self._capacity = capacity
+        self._links = links
         self._posted: OrderedDict[tuple[str, str, str, str], _Posted] = OrderedDict()
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
 
-    async def record(self, subject: Subject, type: EventType, reason: str, message: str, *, once: str = "") -> None:
+    async def record(
+        self, subject: Subject, type: EventType, reason: str, message: str, *, once: str = "", see: str = ""
+    ) -> None:
         """Write an Event, or count up the same one of the last ten minutes; returns when that is done or given up.
 
         ``reason`` is the condition's; of ``message`` 1024 bytes are kept, on one line. ``once`` names what happened, in characters
-        of a DNS label: of that there is one Event, whoever writes it, and however often.
+        of a DNS label: of that there is one Event, whoever writes it, and however often. A Warning leads to ``see``, or else to
+        the page of its subject.
         """
+        if type == "Warning" and not see:
+            see = self._links.object(subject.resource.kind, subject.namespace, subject.name)
+        text = clip(message, f" See {see}" if see else "")
         try:
             if once:
-                await self._record_once(subject, type, reason, clip(message), once)
+                await self._record_once(subject, type, reason, text, once)
             else:
-                await self._record(subject, type, reason, clip(message))
+                await self._record(subject, type, reason, text)
         except KeepOperatorError as problem:
             # Everything of a namespace that goes away has a last word, and nowhere to put it.
             level = logging.DEBUG if problem.reason == "NamespaceTerminating" else logging.WARNING
@@ -183,12 +192,15 @@ class Recorder:
         }
 
 
-def clip(message: str) -> str:
-    """The message on one line, without control characters, cut to 1024 bytes of UTF-8 between characters."""
+def clip(message: str, end: str = "") -> str:
+    """The message on one line, without control characters, cut to 1024 bytes of UTF-8 between characters, ``end`` not cut."""
     line = failures.plain(message, MESSAGE_LIMIT_BYTES).encode(errors="replace")
-    if len(line) <= MESSAGE_LIMIT_BYTES:
-        return line.decode()
-    return line[: MESSAGE_LIMIT_BYTES - len("…".encode())].decode(errors="ignore") + "…"
+    if end and not line.endswith((b".", b"!", b"?")):
+        line += b"."
+    room = MESSAGE_LIMIT_BYTES - len(end.encode())
+    if len(line) <= room:
+        return line.decode() + end
+    return line[: room - len("…".encode())].decode(errors="ignore") + "…" + end
 
 
 def _recent(cache: OrderedDict[_Key, _Value], key: _Key, make: Callable[[], _Value], capacity: int) -> _Value:

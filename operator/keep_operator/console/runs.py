@@ -6,6 +6,7 @@ Whoever may create a WorkflowRun in the namespace may ask for one here; it is a 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -107,15 +108,16 @@ async def cancel(here: Room, request: Request) -> Response:
     return answers.answer(request, run(after))
 
 
-def right_to_cancel(found: InFull) -> Right | None:
-    """What it takes to cancel a run, besides being allowed to look at it."""
-    return None if found.namespace is None else Right("patch", WORKFLOW_RUNS, found.namespace)
+def right_to(verb: str, found: InFull) -> Right:
+    """What it takes to do that with a run: of a workflow that nobody owns a right on its Tenant."""
+    if found.namespace is not None:
+        return Right(verb, WORKFLOW_RUNS, found.namespace)
+    return Right(verb, TENANTS, name=found.tenant_name or "")
 
 
 async def end(here: Room, found: InFull, admit: Admit, user: str) -> Run:
     """Have a run cancelled in the name of a user; the run as it is then. Raises Problem: 403, 503."""
-    if (right := right_to_cancel(found)) is not None:
-        await admit(right)
+    await admit(right_to("patch", found))
     try:
         async with database.transaction(here.engine) as conn:
             await runs.cancel(conn, found.run.id, message=f"Cancelled by {user}"[:1_024])
@@ -132,22 +134,55 @@ async def ask(here: Room, request: Request) -> Response:
     body = await asked.document(request, "The request")
     where, wanted = await asyncio.to_thread(_request, body, str(request.state.visitor.user.name))
     request.state.told |= {"namespace": where.namespace, "workflow": where.name}
-    await here.admit(request, Right("create", WORKFLOW_RUNS, where.namespace))
+    await here.admit(request, right_to_run(where.namespace))
     async with here.look() as conn:
         line = await here.line(conn, where)
+        before = None if wanted.retry_of is None else await past_runs.get(conn, wanted.retry_of)
+    if before is not None and before.run.workflow_id == line.id:
+        wanted = _repeating(before, wanted, inputs=None if "inputs" not in body else wanted.inputs)
+    got = await _begin(here, line.id, wanted)
+    made = answers.answer(request, run(got.run))
+    made.status_code = HTTPStatus.CREATED if got.created else HTTPStatus.OK
+    made.headers["Location"] = f"/api/v1/runs/{got.run.id}"
+    return made
+
+
+def right_to_run(namespace: str) -> Right:
+    """What it takes to ask for a run."""
+    return Right("create", WORKFLOW_RUNS, namespace)
+
+
+async def again(here: Room, found: InFull, admit: Admit, user: str, request_id: str) -> Run:
+    """The same run once more, in the name of a user: its version, its inputs, its event, its mode. Raises Problem."""
+    assert found.namespace is not None
+    await admit(right_to_run(found.namespace))
+    wanted = Asked(
+        trigger="API",
+        idempotency_key=f"api/{request_id}",
+        requested_by=user,
+        mode=found.run.mode,
+        retry_of=found.run.id,
+    )
+    return (await _begin(here, found.run.workflow_id, _repeating(found, wanted, inputs=None))).run
+
+
+def _repeating(before: InFull, wanted: Asked, *, inputs: Mapping[str, Any] | None) -> Asked:
+    """What is asked for, with what the earlier run got: its event, and its inputs unless there are others."""
+    return replace(wanted, inputs=before.inputs if inputs is None else inputs, event=before.event)
+
+
+async def _begin(here: Room, workflow_id: UUID, wanted: Asked) -> runs.Requested:
+    """The run that was asked for. Raises Problem."""
     try:
         async with database.transaction(here.engine) as conn:
-            got = await runs.request(conn, line.id, wanted)
+            got = await runs.request(conn, workflow_id, wanted)
     except Refused as failure:
         raise problems.bad("BodyInvalid", f"The request cannot be stored: {failure.message}.") from None
     except (Conflict, KeepOperatorError) as failure:
         raise problems.unavailable("The control database", failure) from None
     if isinstance(got, Refusal):
         raise Problem(_STATUS.get(got.reason, HTTPStatus.CONFLICT), got.reason, f"{got.message.rstrip('.')}.")
-    made = answers.answer(request, run(got.run))
-    made.status_code = HTTPStatus.CREATED if got.created else HTTPStatus.OK
-    made.headers["Location"] = f"/api/v1/runs/{got.run.id}"
-    return made
+    return got
 
 
 async def find(here: Room, run_id: UUID, admit: Admit) -> InFull:
@@ -157,11 +192,10 @@ async def find(here: Room, run_id: UUID, admit: Admit) -> InFull:
     nothing = problems.missing("RunNotFound", f"There is no run {run_id}, or you may not read runs of its namespace.")
     if found is None or found.cluster not in (None, here.cluster_id):
         raise nothing
-    right = (
-        Right("get", WORKFLOW_RUNS, found.namespace) if found.namespace else Right("get", TENANTS, name=found.tenant_id)
-    )
+    if found.namespace is None and found.tenant_cluster != here.cluster_id:
+        raise nothing
     try:
-        await admit(right)
+        await admit(right_to("get", found))
     except Problem as problem:
         if problem.status is HTTPStatus.FORBIDDEN:
             raise nothing from None

@@ -246,6 +246,7 @@ def _release(
     return {
         "strategy": spec.release.strategy.type,
         "steps": [_step(each) for each in asked_of.steps],
+        "stickyKey": asked_of.sticky_key,
         "skipsSteps": _skipped(outcome, asked_of),
         "approval": _approval(outcome, spec, asked_of, _important(outcome, asked_of, latest, contents)),
         "checklist": _checklist(outcome, asked_of, latest),

@@ -366,15 +366,17 @@ def previous(lineage: Lineage) -> Revision | Refusal:
 
 def way_back(lineage: Lineage) -> tuple[int, ...]:
     """The numbers on the way to the active revision, it being the last: what was given up since is not on it."""
-    way: list[int] = []
+    way: dict[int, None] = {}  # in its order, and thousands of deployments take no time
     for deployment in reversed(lineage.deployments):
         number = deployment.revision
         if not deployment.cause.leads_back:
-            way = [*(each for each in way if each != number), number]
+            way.pop(number, None)
         elif number in way:
-            way = way[: way.index(number) + 1]
-        else:
-            way = [*way[:-1], number]
+            while next(reversed(way)) != number:
+                way.popitem()
+        elif way:
+            way.popitem()
+        way[number] = None
     return tuple(way)
 
 

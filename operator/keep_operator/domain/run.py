@@ -23,6 +23,7 @@ from keep_operator.domain.conditions import Finding, Truth
 from keep_operator.domain.execution import STATE_OF, Mode, Reason, Run, State, Trigger
 from keep_operator.domain.gates import OPEN, Gates
 from keep_operator.domain.history import Lineage, Reference, Refusal, Revision
+from keep_operator.domain.links import NO_LINKS, Links
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.release import Scene
 from keep_operator.resources.kinds import API_VERSION, GROUP, WORKFLOWS, Key
@@ -103,7 +104,8 @@ class Observed:
     ``parts`` are the starts of its steps. ``original`` is the run that this repeats. ``refused`` is what the database said to the
     request of this very reconcile. ``restored``: it has a label of a backup tool. ``surplus``: the
     Workflow's `runHistory` leaves no place for it. ``steps_told_at`` is when its steps were last shown, as far as is known.
-    ``referenced``: its Workflow owns it, by reference. ``done`` names the last action of this very reconcile.
+    ``referenced``: its Workflow owns it, by reference. ``links`` lead to what the console shows of it. ``done`` names the last
+    action of this very reconcile.
     """
 
     object: Object[WorkflowRunSpec]
@@ -116,6 +118,7 @@ class Observed:
     surplus: bool = False
     steps_told_at: datetime | None = None
     referenced: bool = True
+    links: Links = NO_LINKS
     done: str | None = None
 
 
@@ -334,7 +337,7 @@ def _plan_row(seen: Observed, row: Run, now: datetime) -> Plan[Action]:
     found = [accepted, judge(row)]
     if row.state.terminal:
         found.append(conditions.true("Archived", "Archived", f"The record {row.id} is complete; the object may go"))
-    fields = _told(obj, row, seen.parts)
+    fields = _told(obj, row, seen.parts, seen.links)
     wake_in = _first_look(obj) if row.state.terminal else STEPS_EVERY if row.state is State.RUNNING else LOOK_AGAIN
     if not row.state.terminal and fields["steps"] != list(obj.status.get("steps") or ()):
         left = STEPS_EVERY if seen.steps_told_at is None else seen.steps_told_at + STEPS_EVERY - now
@@ -364,7 +367,7 @@ def judge(row: Run) -> Finding:
             return Finding("Succeeded", Truth.FALSE, str(reason), f"{row.version} failed{said}")
 
 
-def _told(obj: Object[WorkflowRunSpec], row: Run, parts: Sequence[Part]) -> dict[str, Any]:
+def _told(obj: Object[WorkflowRunSpec], row: Run, parts: Sequence[Part], links: Links) -> dict[str, Any]:
     name = "" if isinstance(obj.spec, Invalid) else obj.spec.workflow_ref.name
     bound = {
         "number": row.revision,
@@ -380,6 +383,8 @@ def _told(obj: Object[WorkflowRunSpec], row: Run, parts: Sequence[Part]) -> dict
         **{field: conditions.rfc3339(at) for field, at in times.items() if at is not None},
         "steps": summary(parts),
     }
+    if (url := links.run(row.id)) or "resultUrl" in obj.status:
+        fields["resultUrl"] = url or None
     if row.attempt:
         fields["attempt"] = row.attempt
     if row.started_at is not None and row.completed_at is not None:

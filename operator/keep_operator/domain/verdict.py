@@ -311,7 +311,9 @@ def _resume(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:
     number = lineage.active_number if choice.taken_back is not None else choice.number
     if number is not None:
         effects += _activate(spec, met, number, Cause.HOLD_ENDED)
-    return Verdict("Done", f"{latest} is not held back any more", effects, number)
+    bar = release.barred(free, latest)
+    stays = "" if bar is None else f", and yet does not run: {bar.message}"
+    return Verdict("Done", f"{latest} is not held back any more{stays}", effects, number)
 
 
 def _reject(spec: WorkflowDecisionSpec, met: Situation) -> Verdict:

@@ -162,6 +162,8 @@ def _steps(release: Json) -> Iterator[str]:
         yield f"No canary: {release['skipsSteps'][0].lower()}{release['skipsSteps'][1:]}"
     elif release["steps"]:
         yield f"Takes over as a canary: {'; '.join(each['words'] for each in release['steps'])}; then all runs"
+        if release["stickyKey"]:
+            yield f"Runs are told apart by {release['stickyKey']}, those for which it has no answer by their alert's fingerprint"
     elif release["strategy"] == "Manual":
         yield "Takes over when somebody decides so: kubectl keep deploy"
     else:

@@ -281,13 +281,14 @@ def _tell(made: Json, form: str, waited_s: float | None) -> None:
             click.echo(f"Run {name} is asked for; what becomes of it: kubectl get wfrun {name}")
         return
     message = str(succeeded.get("message", "")).rstrip(".")
+    page = f". See {status['resultUrl']}" if status.get("resultUrl") else ""
     match succeeded.get("status"):
         case "True":
             if form == "table":
                 took = f", in {status['duration']}" if status.get("duration") else ""
-                click.echo(f"{output.coloured('Succeeded')}: {message}{took}")
+                click.echo(f"{output.coloured('Succeeded')}: {message}{took}{page}")
         case "False":
-            raise ends.No(f"{succeeded['reason']}: {message}")
+            raise ends.No(f"{succeeded['reason']}: {message}{page}")
         case _:
             so_far = f"{succeeded['reason']}: {message}" if succeeded else "the operator has not seen it"
             raise ends.Unanswered(

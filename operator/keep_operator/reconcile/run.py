@@ -19,6 +19,7 @@ from keep_operator.domain.binding import Asked
 from keep_operator.domain.conditions import Truth
 from keep_operator.domain.execution import Run
 from keep_operator.domain.history import Refusal
+from keep_operator.domain.links import NO_LINKS, Links
 from keep_operator.domain.ownership import Owner
 from keep_operator.domain.planning import Plan
 from keep_operator.domain.run import Action, Cancel, Expire, Observed, Part, Request, Sight
@@ -54,7 +55,7 @@ class Runs:
     living: Final = run.LIVING
     finalizer: Final = run.FINALIZER
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a look reads, and what its statuses tell
         self,
         *,
         world: World,
@@ -64,6 +65,7 @@ class Runs:
         restore_labels: tuple[str, ...] = (),
         resync: timedelta,
         owner_references: OwnerReferences = "ExceptArgoCD",
+        links: Links = NO_LINKS,
     ) -> None:
         self._world = world
         self._cluster = cluster
@@ -72,6 +74,7 @@ class Runs:
         self._restore_labels = restore_labels
         self._resync = resync
         self._owner_references = owner_references
+        self._links = links
         # What a request of a reconcile that has not ended was answered, and when steps were last shown; by uid.
         self._refused: dict[str, Refusal] = {}
         self._steps_told_at: dict[str, datetime] = {}
@@ -83,6 +86,7 @@ class Runs:
             refused=self._refused.pop(obj.uid, None),
             referenced=tenancy.referenced(obj, self._owner_references),
             restored=any(label in obj.labels for label in self._restore_labels),
+            links=self._links,
         )
         if obj.deleting:
             self._steps_told_at.pop(obj.uid, None)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from keep_operator.cluster.events import Recorder, Subject
 from keep_operator.domain import workflow
+from keep_operator.domain.links import NO_LINKS, Links
 from keep_operator.errors import KeepOperatorError
 from keep_operator.reconcile.database import Database
 from keep_operator.reconcile.world import World
@@ -47,12 +48,14 @@ class RunNews:
         recorder: Recorder,
         now: Callable[[], datetime],
         leads: Callable[[], bool],
+        links: Links = NO_LINKS,
     ) -> None:
         self._world = world
         self._database = database
         self._recorder = recorder
         self._now = now
         self._leads = leads
+        self._links = links
         self._failures: deque[Failure] = deque(maxlen=WAITING)
         self._missed = True
         self._woken = asyncio.Event()
@@ -126,7 +129,8 @@ class RunNews:
         subject = Subject(WORKFLOWS, failure.workflow.namespace, failure.workflow.name, failure.workflow_uid)
         message = f"Run {failure.run_id} of {failure.version} failed{why}"
         # The end of the id is random, its beginning the time.
-        await self._recorder.record(subject, "Warning", failure.reason, message, once=failure.run_id.hex[12:])
+        once, page = failure.run_id.hex[12:], self._links.run(failure.run_id)
+        await self._recorder.record(subject, "Warning", failure.reason, message, once=once, see=page)
 
     async def _count(self) -> None:
         async with self._database.look() as conn:

@@ -99,7 +99,7 @@ class Canary(Ruled):
         min_length=1,
         max_length=1024,
         description="A CEL expression over `inputs`, `event` (or `alert`), `trigger` and `fingerprint`: equal keys get the same "
-        "version. Unset: the fingerprint of the alert.",
+        "version. Where it has no answer for a run, and unset: the fingerprint of the alert.",
     )
     rollback_window: RollbackWindow = Field(
         default_factory=RollbackWindow, description="Which way back needs no canary."

@@ -21,6 +21,7 @@ from keep_operator.cluster import access, connection
 from keep_operator.cluster.client import Cluster
 from keep_operator.errors import Unavailable
 from keep_operator.resources.kinds import GROUP, Resource
+from keep_operator.runtime import health
 from keep_operator.sandbox import display, receiver, screen, tools
 from keep_operator.sandbox.display import Display, Step
 from keep_operator.sandbox.instance import KEY_BYTES, Sandbox
@@ -141,7 +142,9 @@ def run(box: Sandbox) -> None:
                 "KEEP_OPERATOR_SESSION_KEY": base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii"),
                 "KEEP_OPERATOR_SIGNIN_ONCE": json.dumps({secret: _token(box, ADMIN)}),
             }
-            operator, console = Process(box, "operator", "operate"), Process(box, "console", "console", **once)
+            port = _free_port()
+            console = Process(box, "console", "console", KEEP_OPERATOR_CONSOLE_PORT=str(port), **once)
+            operator = Process(box, "operator", "operate", KEEP_OPERATOR_CONSOLE_URL=f"http://127.0.0.1:{port}")
             runner = Process(box, "runner", "runner")
             with relay.step("Starting the operator", USUAL_START):
                 operator.start()
@@ -152,6 +155,13 @@ def run(box: Sandbox) -> None:
             bars.close()
             relay.inner = display.Lines(sys.stderr)
             asyncio.run(_tell(box, operator, console, runner, Addresses(url, secret)))
+
+
+def _free_port() -> int:
+    """One that is free now: the operator tells the console's address before the console is there."""
+    with health.listen(0) as found:
+        port: int = found.getsockname()[1]
+        return port
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,14 +68,20 @@ _COURSE: Final = Prepared(
 _GET: Final = Prepared(
     f"""
     SELECT {runs.COLUMNS}, run.inputs, run.event, w.owner_cluster AS cluster, w.owner_namespace AS namespace,
-        coalesce(w.owner_name, w.external_name) AS name
-    FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id WHERE run.id = %(id)s
+        coalesce(w.owner_name, w.external_name) AS name, t.owner_cluster AS tenant_cluster, t.owner_name AS tenant_name
+    FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id
+        JOIN keep_operator.tenant t ON t.id = run.tenant_id WHERE run.id = %(id)s
     """,  # noqa: S608 - constants
     {},
 )
 _LINES: Final = Prepared(
     "SELECT id, at, position, level, message FROM keep_operator.run_log WHERE run_id = %(id)s AND id > %(after)s "
     "ORDER BY id LIMIT %(most)s",
+    {},
+)
+_LAST_LINES: Final = Prepared(
+    "SELECT id, at, position, level, message FROM keep_operator.run_log WHERE run_id = %(id)s AND id < %(before)s "
+    "ORDER BY id DESC LIMIT %(most)s",
     {},
 )
 # The newest starts of steps first, by the primary key; of what a step brought as much as a page shows.
@@ -93,7 +99,9 @@ _MORE_STEPS: Final = Prepared(_STEPS.format(behind=_BEHIND), {})
 # What changes whenever something of a run does; cheap however many steps it has.
 _PULSE: Final = Prepared(
     """
-    SELECT state, attempt, cancel_requested, completed_at, s.begun, s.ended, s.last FROM keep_operator.run,
+    SELECT state, attempt, cancel_requested, completed_at, s.begun, s.ended, s.last,
+        (SELECT max(id) FROM keep_operator.run_log WHERE run_id = %(id)s) AS line
+    FROM keep_operator.run,
         (SELECT count(*) AS begun, count(completed_at) AS ended, max(completed_at) AS last FROM keep_operator.run_step
          WHERE run_id = %(id)s) s
     WHERE id = %(id)s
@@ -139,15 +147,19 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class InFull:
-    """A run, what it got, and whose it is; of a workflow that nobody owns cluster and namespace are None."""
+    """A run, what it got, and whose it is; of a workflow that nobody owns cluster and namespace are None.
+
+    ``tenant_cluster`` and ``tenant_name`` are of the Tenant's object, None where there is none.
+    """
 
     run: Run
     inputs: Mapping[str, Any]
     event: Mapping[str, Any] | None
-    tenant_id: str
     cluster: str | None
     namespace: str | None
     name: str
+    tenant_cluster: str | None
+    tenant_name: str | None
 
 
 async def page(conn: Connection, workflow_id: UUID, wanted: Wanted, after: str | None, limit: int) -> Page[Run]:
@@ -224,7 +236,8 @@ async def get(conn: Connection, run_id: UUID) -> InFull | None:
     row = (await conn.execute(_GET, {"id": run_id})).one_or_none()
     if row is None:
         return None
-    return InFull(runs.run_of(row), row.inputs, row.event, row.tenant_id, row.cluster, row.namespace, row.name)
+    at = (row.cluster, row.namespace, row.name, row.tenant_cluster, row.tenant_name)
+    return InFull(runs.run_of(row), row.inputs, row.event, *at)
 
 
 async def lines(conn: Connection, run_id: UUID, after: str | None, limit: int) -> Page[Row]:
@@ -234,6 +247,15 @@ async def lines(conn: Connection, run_id: UUID, after: str | None, limit: int) -
     rows = (await conn.execute(_LINES, {"id": run_id, "after": place, "most": most + 1})).all()
     shown = rows[:most]
     return Page(tuple(shown), _cursor("log", shown[-1].id) if len(rows) > most else None)
+
+
+async def last_lines(conn: Connection, run_id: UUID, before: str | None, limit: int) -> Page[Row]:
+    """The last lines of a run's log, or those before an earlier page's, in their order. Raises NotAPage."""
+    most = max(1, min(limit, LIMIT))
+    place = 2**63 - 1 if before is None else _place("log", before, 63)
+    rows = (await conn.execute(_LAST_LINES, {"id": run_id, "before": place, "most": most + 1})).all()
+    shown = rows[:most]
+    return Page(tuple(reversed(shown)), _cursor("log", shown[-1].id) if len(rows) > most else None)
 
 
 async def steps(conn: Connection, run_id: UUID, after: str | None, limit: int, longest: int) -> Page[Row]:

@@ -11,7 +11,8 @@ from component.cluster import hostile
 from component.cluster.hostile import Hostile, absent, document, failure, status
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.events import BURST, Recorder, Subject
-from keep_operator.resources.kinds import PROVIDERS, TENANTS
+from keep_operator.domain.links import Links
+from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOWS
 
 pytestmark = pytest.mark.component
 
@@ -76,6 +77,22 @@ async def test_a_tenant_s_events_are_in_the_default_namespace(api: Hostile, reco
     await recorder.record(KEEP, "Normal", "Synced", "Tenant is ready")
     assert api.asked[0].path == "/api/v1/namespaces/default/events"
     assert "namespace" not in api.asked[0].body["involvedObject"]
+
+
+async def test_a_warning_leads_to_the_console(api: Hostile, cluster: Cluster, clock: Clock) -> None:
+    """Who is woken by an Event finds the page of what it is about, however long the message is; good news and Tenants have none."""
+    api.otherwise = document({})
+    recorder = Recorder(cluster, instance="i", clock=clock, links=Links("https://keep.example.com"))
+    flow, run_page = Subject(WORKFLOWS, "team", "high-cpu", "uid-cpu"), "https://keep.example.com/r/7"
+    await recorder.record(flow, "Warning", "AutoRolledBack", "3 of 4 runs failed")
+    await recorder.record(flow, "Warning", "StepFailed", "é" * 1000, see=run_page)
+    await recorder.record(VMS, "Warning", "SyncFailed", "Wait for it.")
+    await recorder.record(VMS, "Normal", "Ready", "yes")
+    await recorder.record(KEEP, "Warning", "SpecRefused", "no")
+    told = [asked.body["message"] for asked in api.asked]
+    assert told[0] == "3 of 4 runs failed. See https://keep.example.com/w/team/high-cpu"
+    assert told[1].endswith(f"é… See {run_page}") and 1000 < len(told[1].encode()) <= 1024
+    assert told[2:] == ["Wait for it. See https://keep.example.com/p/team/vms", "yes", "no"]
 
 
 async def test_the_same_again_is_counted(api: Hostile, recorder: Recorder, clock: Clock) -> None:

@@ -251,6 +251,15 @@ def test_an_older_content_comes_back_as_a_version_of_its_own(settled: Terminal, 
     assert (other["outcome"], other["release"]["skipsSteps"], other["then"]["active"]["number"]) == ("Changes", None, 3)
 
 
+def test_what_runs_are_told_apart_by_is_told_beforehand(settled: Terminal, tmp_path: Path) -> None:
+    """Who reviews a canary reads by which key it is split, and what becomes of runs for which the key has no answer."""
+    canary = {"steps": [{"setWeight": 10}, {"pause": {}}], "stickyKey": "event.labels.host"}
+    path = write(tmp_path, manifest(40, release={"strategy": {"type": "Canary", "canary": canary}}))
+    assert planned(settled, path)["release"]["stickyKey"] == "event.labels.host"
+    told = " ".join(settled.keep("plan", "-f", path).stdout.split())
+    assert "told apart by event.labels.host, those for which it has no answer by their alert's fingerprint" in told
+
+
 def test_a_hold_stays_until_the_content_changes(terminal: Terminal, settled: Terminal, tmp_path: Path) -> None:
     """Applying again what was rolled back does nothing; what is mended goes through and ends the hold."""
     flow = settled.objects["workflows.keep-operator.dev/high-cpu"]

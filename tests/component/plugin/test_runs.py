@@ -94,6 +94,11 @@ def test_waiting_for_the_end(terminal: Terminal) -> None:
     result = terminal.keep("run", "high-cpu", "--wait")
     assert result.exit_code == 1
     assert "StepFailed: v2 (12345678) failed: no route to host" in result.stderr
+    page = {"resultUrl": "https://keep.example.com/r/1"}
+    for state, stream in ((DONE, "stdout"), (FAILED, "stderr")):
+        becomes(terminal, state | page)
+        told = getattr(terminal.keep("run", "high-cpu", "--wait"), stream)
+        assert told.endswith(". See https://keep.example.com/r/1\n"), told
 
 
 def test_a_run_that_is_refused_is_told(terminal: Terminal) -> None:

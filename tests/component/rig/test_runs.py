@@ -22,12 +22,15 @@ HELLO = workflow("hello", "default", "team", definition("one"))
 RUN = run(HELLO)
 REQUESTED = "COMMIT insert run"
 NEVER = timedelta(days=1)
+CONSOLE = "https://keep.example.com"
 
 
 async def operate(rig: Rig, *before: Json) -> tuple[Operator, Mark]:
     """An operator at rest over a Workflow that takes runs, and the point from which to count."""
     rig.user.apply(TEAM, HELLO, *before)
-    operator = await rig.operate(default_tenant="", resync_period=NEVER, decisions_unverified="Record")
+    operator = await rig.operate(
+        default_tenant="", resync_period=NEVER, decisions_unverified="Record", console_url=CONSOLE
+    )
     await rig.user.ready(HELLO)
     await rig.rest()
     return operator, rig.mark()
@@ -75,6 +78,7 @@ async def test_what_a_run_costs_and_shows(rig: Rig) -> None:
     active = rig.user.get(HELLO).status["activeRevision"]
     assert told.status["revision"] == {name: active[name] for name in ("number", "name", "contentHash")}
     assert (told.status["executionId"], told.status["selection"]) == (str(run_id), "Active")
+    assert told.status["resultUrl"] == f"{CONSOLE}/r/{run_id}"
     assert (told.status["attempt"], told.status["state"]) == (1, "Succeeded")
     assert [(step["name"], step["state"]) for step in told.status["steps"]] == [("say", "Succeeded")]
     (record,) = records(rig)
@@ -94,7 +98,7 @@ async def test_at_rest_a_run_costs_nothing(rig: Rig) -> None:
     await succeeded(rig, waiting, "Queued")
     await rig.rest(120.0)
     await rig.operators[-1].stop()
-    operator = await rig.operate(default_tenant="", resync_period=NEVER)
+    operator = await rig.operate(default_tenant="", resync_period=NEVER, console_url=CONSOLE)
     await rig.rest()
     mark = rig.mark()
     await rig.rest(600.0)
@@ -451,9 +455,10 @@ async def test_each_failed_run_is_told_once(rig: Rig) -> None:
     for each in (first, second):
         assert f"v{told['number']} ({told['contentHash']})" in each["message"]
         assert each["involvedObject"]["uid"] == rig.user.get(HELLO).uid
-    assert first["message"].endswith("failed: no route to host")
+    run_id = rig.user.get(RUN).status["executionId"]
+    assert first["message"].endswith(f"failed: no route to host. See {CONSOLE}/r/{run_id}")
     await rig.operators[-1].stop()
-    await rig.operate(default_tenant="", resync_period=NEVER)
+    await rig.operate(default_tenant="", resync_period=NEVER, console_url=CONSOLE)
     await rig.rest(60.0)
     assert len(failures(rig)) == 2
 

@@ -1,6 +1,6 @@
 """What the chart installs, on servers old and new, by Helm 3 and Helm 4."""
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -133,12 +133,41 @@ def test_every_setting_is_a_known_one() -> None:
 
 def test_every_setting_can_be_set_by_a_value() -> None:
     """Nobody needs extraEnv for a setting of ours, but for what is of use on one's own machine alone."""
-    objects = helm().render({"clusterId": "a", "watchNamespaces": ["a"], "secretNamespaces": ["a"]})
+    objects = helm().render(
+        {
+            "clusterId": "a",
+            "watchNamespaces": ["a"],
+            "secretNamespaces": ["a"],
+            "console": {"url": "https://a.example.com"},
+        }
+    )
     set_by_chart: set[str] = set()
     for each in of_kind(objects, "Deployment"):
         set_by_chart |= environment(each["spec"]["template"]["spec"]["containers"][0]).keys()
     wanted = {PREFIX + name.upper() for name in Settings.model_fields} - {f"{PREFIX}SIGNIN_ONCE"}
     assert {name.removesuffix("_FILE") for name in set_by_chart} >= wanted
+
+
+INGRESS: Final = {"enabled": True, "host": "keep.example.com", "tlsSecretName": "tls"}
+
+
+@pytest.mark.parametrize(
+    ("console", "told"),
+    [
+        ({}, None),
+        ({"ingress": INGRESS}, "https://keep.example.com"),
+        ({"ingress": {**INGRESS, "host": "*.example.com"}}, None),
+        ({"ingress": INGRESS, "url": "https://console.acme.org:8443"}, "https://console.acme.org:8443"),
+        ({"ingress": INGRESS, "enabled": False}, None),
+        ({"enabled": False, "url": "https://elsewhere.acme.org"}, "https://elsewhere.acme.org"),
+    ],
+)
+def test_runs_lead_to_the_console_where_it_is_known(console: Json, told: str | None) -> None:
+    """The host of the Ingress is the address of the pages, unless a value says another one; nothing is guessed."""
+    (container,) = one(helm().render({"console": console}), "Deployment", RELEASE)["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert environment(container).get(f"{PREFIX}CONSOLE_URL") == told
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:

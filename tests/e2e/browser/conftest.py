@@ -18,6 +18,7 @@ import databases
 from e2e import accounts
 from e2e.cluster import Json, Kube, tenant
 from e2e.operators import Operator
+from keep_operator.runtime import health
 from keep_operator.sandbox.instance import Sandbox
 from manifests import definition, provider, run, workflow
 
@@ -84,6 +85,8 @@ class World:
             "provider": f"/p/{NAMESPACE}/victoriametrics",
             "ledger": "/ledger/team",
             "run": f"/r/{self.execution(CHECKOUT, 'on-v2')}",
+            "again": f"/r/{self.execution(CHECKOUT, 'on-v2')}/again",
+            "cancel": f"/r/{self.execution(CHECKOUT, 'on-v2')}/cancel",
             "problem": f"/w/{NAMESPACE}/nothing",
         }
 
@@ -105,6 +108,9 @@ def world(kube: Kube, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
     folder, secret = tmp_path_factory.mktemp("browser"), secrets.token_urlsafe(16)
     kube.send("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     tokens = {name: _account(kube, name, verbs) for name, verbs in VERBS.items()}
+    with health.listen(0) as found:
+        port = found.getsockname()[1]  # the operator is told of it before the console is there
+    url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         stack.callback(kube.send, "DELETE", f"/api/v1/namespaces/{NAMESPACE}")
         stack.callback(kube.sweep)
@@ -112,7 +118,8 @@ def world(kube: Kube, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
             "KEEP_OPERATOR_DATABASE_URL": stack.enter_context(databases.temporary(sandbox.database_url())),
             "KEEP_OPERATOR_ENCRYPTION_KEY": secrets.token_urlsafe(32),
             "KEEP_OPERATOR_DECISIONS_UNVERIFIED": "Record",
-            "KEEP_OPERATOR_CONSOLE_PORT": "0",
+            "KEEP_OPERATOR_CONSOLE_PORT": str(port),
+            "KEEP_OPERATOR_CONSOLE_URL": url,
             "KEEP_OPERATOR_SESSION_KEY": Fernet.generate_key().decode(),
             "KEEP_OPERATOR_SIGNIN_ONCE": json.dumps({secret: tokens["admin"]}),
         }
@@ -123,8 +130,7 @@ def world(kube: Kube, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
             stack.callback(processes[-1].stop)
         for process in processes:
             process.await_ready()
-        (serving,) = processes[-1].told("serving the API")
-        made = World(f"http://127.0.0.1:{serving['port']}", kube, tokens, secret)
+        made = World(url, kube, tokens, secret)
         _history(made)
         yield made
     for process in processes:

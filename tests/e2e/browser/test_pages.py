@@ -1,9 +1,13 @@
 """The console in a browser, with a whole installation behind it: what people see, decide, and are not let do."""
 
-import pytest
-from playwright.sync_api import Page, expect
+import re
+import time
+from typing import Final
 
-from e2e.browser.conftest import NAMESPACE, SEARCH, Visit, World, audit, picture, written
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from e2e.browser.conftest import CHECKOUT, NAMESPACE, SEARCH, Visit, World, audit, picture, written
 from manifests import definition, run, workflow
 
 pytestmark = pytest.mark.e2e
@@ -67,7 +71,7 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     outline = page.evaluate("(s => s.outlineStyle + s.boxShadow)(getComputedStyle(document.activeElement))")
     assert outline != "nonenone"
     page.get_by_role("button", name="Rollback").press(" ")
-    page.wait_for_url(f"{FLOW}/decide/rollback")
+    page.wait_for_url(f"{FLOW}/decide/rollback?revision=1")
 
 
 def test_a_viewer_reads_and_is_told_why_that_is_all(visit: Visit, world: World) -> None:
@@ -102,6 +106,8 @@ def test_the_night_of_the_incident(visit: Visit, world: World) -> None:
     expect(page.locator(".run-steps")).to_contain_text("rates")
     picture(page, "incident-run")
 
+    assert page.url == world.kube.get(run(CHECKOUT, "on-v2")).status["resultUrl"], "kubectl leads here, too"
+
     page.goto(FLOW)
     page.get_by_role("link", name="Compare v2").click()
     seen(page, "steps.rates")
@@ -120,10 +126,17 @@ def test_the_night_of_the_incident(visit: Visit, world: World) -> None:
     picture(page, "incident-after")
 
     world.works("after", "Completed")
+    _is_well_again(page)
     page.goto(f"{FLOW}/runs")
     newest = page.locator("section[aria-labelledby=runs] tbody tr").first
     expect(newest).to_contain_text("v1")
     expect(newest).to_contain_text("Succeeded")
+    newest.get_by_role("link").click()
+    expect(page.locator("#live")).to_contain_text("Log")
+    _runs_again(page)
+
+
+def _is_well_again(page: Page) -> None:
     page.goto("/?q=checkout")
     for _ in range(40):  # lists are read every few seconds
         if "run failed" not in page.content():
@@ -131,6 +144,16 @@ def test_the_night_of_the_incident(visit: Visit, world: World) -> None:
         page.wait_for_timeout(250)
         page.reload()
     expect(page.get_by_role("row").filter(has_text="checkout")).not_to_contain_text("failed")
+
+
+def _runs_again(page: Page) -> None:
+    page.get_by_role("button", name="Run again").click()
+    seen(page, f"kubectl keep run checkout --retry after -n {NAMESPACE}")
+    page.get_by_role("button", name="Run again").click()
+    seen(page, "Repeats")
+    expect(page.locator("#live")).to_contain_text("Completed")
+    page.goto(FLOW)
+    expect(page.get_by_role("button", name="Rollback")).to_have_count(0)
 
 
 def test_a_canary_is_approved_and_promoted(visit: Visit, world: World) -> None:
@@ -154,6 +177,58 @@ def test_a_canary_is_approved_and_promoted(visit: Visit, world: World) -> None:
     expect(page.locator("dl.facts")).to_contain_text("v2")
 
 
+STEPS: Final = {"steps": [{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]}
+PARCEL: Final = workflow(
+    "parcel", NAMESPACE, "team", definition("sent"), release={"strategy": {"type": "Canary", "canary": STEPS}}
+)
+
+
+def decided(page: Page, action: str, flow: str, reason: str = "") -> None:
+    """A button of the release page, the page before, and what came of it."""
+    page.goto(f"{flow}/release")
+    page.get_by_role("button", name=action, exact=True).click()
+    page.get_by_label("Why").fill(reason)
+    page.get_by_role("button", name=action, exact=True).click()
+    expect(page.get_by_role("status").first).to_contain_text(f"{action}: Done")
+
+
+def test_a_canary_goes_step_by_step_and_another_is_aborted(visit: Visit, world: World) -> None:
+    """Who has the release open sees each step that somebody else promotes, and that the next version is taken back and held."""
+    flow = f"/w/{NAMESPACE}/parcel"
+    world.kube.create(PARCEL)
+    world.kube.await_ready(PARCEL)
+    world.kube.edit(PARCEL, definition=definition("sent, and insured"))
+    page, other = visit("admin"), visit("viewer")
+    world.kube.await_condition(PARCEL, "Deployed", ("Unknown", "CanaryPaused"))
+    other.goto(f"{flow}/release")
+    expect(other.locator("#live-state")).to_have_text("Live.")
+    live, step = other.locator("#live"), other.locator(".steps [aria-current=step]")
+    expect(live).to_contain_text("with 10 % of the runs")
+    expect(step).to_have_text("wait for a person now")
+    expect(other.get_by_role("progressbar")).to_have_attribute("value", "1")
+
+    decided(page, "Promote", flow)
+    expect(live).to_contain_text("with 50 % of the runs")
+    expect(other.get_by_role("progressbar")).to_have_attribute("value", "3")
+    picture(other, "canary-step")
+    assert world.kube.get(PARCEL).status["activeRevision"]["number"] == 1
+    decided(page, "Promote", flow)
+    expect(live).to_contain_text("None is under way")
+    assert world.kube.get(PARCEL).status["activeRevision"]["number"] == 2
+
+    world.kube.edit(PARCEL, definition=definition("lost"))
+    expect(live).to_contain_text("v3 (")
+    expect(live).to_contain_text("with 10 % of the runs")
+    decided(page, "Abort", flow, "It loses parcels")
+    expect(live).to_contain_text("v2 runs instead")
+    expect(live).to_contain_text("It loses parcels")
+    told = world.kube.await_condition(PARCEL, "Deployed", ("False", "Aborted"))
+    assert told.status["activeRevision"]["number"] == 2 and not told.status.get("canary")
+    page.goto(flow)
+    expect(page.get_by_role("button", name="Resume", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Rollback to v1", exact=True)).to_be_visible()
+
+
 def test_what_happens_is_seen_by_whoever_looks(visit: Visit, world: World) -> None:
     """A new version, and a run from its beginning to its end, come into pages that are open, without a reload."""
     flow, name = written(workflow("stock", NAMESPACE, "team"), "bob@example.com"), "watched"
@@ -166,6 +241,20 @@ def test_what_happens_is_seen_by_whoever_looks(visit: Visit, world: World) -> No
     expect(other.locator("#live")).to_contain_text("Succeeded")
     world.kube.edit(flow, definition=definition("out of stock"))
     expect(page.locator("#live")).to_contain_text("v2 (")
+
+
+@pytest.mark.parametrize("late", ["hx-sse.min.js", "console.js"])
+def test_a_slow_line_is_live_all_the_same(visit: Visit, late: str) -> None:
+    """Whichever of the scripts comes late, the page follows what happens, and says so."""
+    page = visit("viewer")
+
+    def slowly(route: Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page.route(re.compile(re.escape(late)), slowly)
+    page.goto(f"/w/{NAMESPACE}/stock")
+    expect(page.locator("#live-state")).to_have_text("Live.")
 
 
 def test_a_page_that_is_old_decides_nothing(visit: Visit, world: World) -> None:

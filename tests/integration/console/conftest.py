@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
@@ -23,7 +24,13 @@ from keep_operator.store.intake import Intake
 
 
 @pytest.fixture
-async def console(engine: Engine) -> AsyncIterator[Console]:
+def watched() -> tuple[str, ...]:
+    """The namespaces that the console looks after; none: all."""
+    return ()
+
+
+@pytest.fixture
+async def console(engine: Engine, watched: tuple[str, ...]) -> AsyncIterator[Console]:
     """The console, with a Tenant in its database."""
     await samples.have_tenant(engine)
     played, clock, stop = Played(), Clock(), asyncio.Event()
@@ -33,9 +40,8 @@ async def console(engine: Engine) -> AsyncIterator[Console]:
         here = Room(engine, cluster, samples.CLUSTER, Doorkeeper(cluster, seconds), lambda: clock.now, taking)
         listening = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        answering = asyncio.create_task(
-            process.answer(app.build(here, pages(seconds, lambda: clock.now, stop)), listening, stop)
-        )
+        shown = replace(pages(seconds, lambda: clock.now, stop), watched=watched)
+        answering = asyncio.create_task(process.answer(app.build(here, shown), listening, stop))
         yield Console(url, engine, played, clock, played.give("ann", *READER), session, stop)
         stop.set()
         await answering

@@ -60,7 +60,7 @@ async def test_an_approval_names_the_groups_that_it_is_asked_of(reader: Browser)
     _, fields = await opened(reader, "approve?revision=2")
     assert (await decided(reader, "approve", **fields))["actorGroups"] == ["people"]
     have(reader.console, APPROVAL)
-    assert "actorGroups" not in await decided(reader, "rollback", **(await opened(reader, "rollback?revision=1"))[1])
+    assert "actorGroups" not in await decided(reader, "note", **(await opened(reader, "note"))[1])
 
 
 @pytest.mark.parametrize("action", ["promote", "promote?full=true", "abort", "pause"])

@@ -37,7 +37,7 @@ TAGS: Final = frozenset(
     """
     html head meta title link script body header footer main nav section a ul ol li dl dt dd h1 h2 h3 p span div strong mark small
     code pre time del ins table thead tbody tr th td form label input button select option textarea fieldset legend details summary
-    figure figcaption
+    figure figcaption progress caption
     """.split()  # noqa: SIM905
 )
 DECIDERS: Final = tuple(
@@ -231,7 +231,14 @@ async def test_forms_of_others_do_nothing(reader: Browser) -> None:
         ({"Content-Type": "application/json"}, {}),
     ]
     before = len(reader.console.played.bodies)
-    for path in ("/signout", f"{FLOW}/decide/rollback", f"{FLOW}/decide/note", f"{FLOW}/compare", f"/r/{run}/cancel"):
+    for path in (
+        "/signout",
+        f"{FLOW}/decide/rollback",
+        f"{FLOW}/decide/note",
+        f"{FLOW}/compare",
+        f"/r/{run}/cancel",
+        f"/r/{run}/again",
+    ):
         for headers, fields in attacks:
             answer = await reader.post(path, headers, reason="x", draft="a: 1", revision="1", **fields)
             assert answer.status == 403, (path, headers, fields)

@@ -15,7 +15,8 @@ from integration.console.test_run_pages import begun, lineage, reader, step
 from integration.console.test_runs import have
 from integration.store.lineages import done
 from keep_operator.console.pages import live
-from keep_operator.store import past_runs, runs
+from keep_operator.store import executions, past_runs, runs
+from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
 __all__ = ["lineage", "reader"]
@@ -73,8 +74,11 @@ async def test_a_run_is_seen_while_it_goes_on(reader: Browser) -> None:
         await step(console, claimed, 0, "tell", result="<b>x</b>", message="first\r\rdata: <i>\r\nevent: ended")
         told = await until(stream, "Succeeded")
         assert "tell" in told and "<b>" not in told and "<i>" not in told
+        lines = [{"at": "2026-06-01T00:00:00Z", "position": 0, "level": "INFO", "message": "first <u>line"}]
+        await done(console.engine, lambda conn: executions.write(conn, claimed, Progress(lines=lines)))
+        assert "<u>" not in await until(stream, "first &lt;u&gt;line")
         await started.end(console.engine, UUID(run["id"]))
-        await until(stream, "Completed")
+        assert "first" in await until(stream, "Completed")
         assert await message(stream) == "event: ended\n"
         assert await message(stream) == ""
     assert "hx-sse" not in await (await reader.get(f"/r/{run['id']}")).text()

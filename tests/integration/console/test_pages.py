@@ -11,7 +11,7 @@ from integration.console.visit import Console
 from integration.store import lineages
 from keep_operator.cluster import access
 from keep_operator.console.pages.session import COOKIE
-from keep_operator.domain.history import Lineage
+from keep_operator.domain.history import Cause, Lineage
 from keep_operator.resources.kinds import WORKFLOWS
 from keep_operator.store import engine as database
 
@@ -264,6 +264,33 @@ async def test_a_decision_is_shown_before_it_is_made_and_made_as_the_user(reader
     assert played.acted_as[-1] == f"Bearer {reader.console.token}"
     assert answer.status == 303
     assert answer.headers["Location"].startswith("/w/monitoring/high-cpu?decision=high-cpu-rollback-")
+
+
+def _ways_back(text: str) -> tuple[list[str], list[str]]:
+    """The versions that the button, and the list of versions, lead back to."""
+    return re.findall(r">Rollback to v(\d+)</a>", text), re.findall(r">Go back to v(\d+)</a>", text)
+
+
+async def test_only_what_would_change_something_is_offered(reader: Browser) -> None:
+    """A rollback leads to what runs in place of what runs now: never to its own content, nor where nothing was before."""
+    console = reader.console
+    played, flow = console.played, "/w/monitoring/high-cpu"
+    played.give("ann", "rollback workflows monitoring/high-cpu", "create workflowdecisions monitoring")
+    console.clock.seconds += 11
+    text = await (await reader.get(flow)).text()
+    assert _ways_back(text) == (["1"], ["1"])
+    assert "kubectl keep rollback high-cpu --to v1 -n monitoring" in text
+    await lineages.activate(console.engine, 1, Cause.ROLLBACK)
+    text = await (await reader.get(flow)).text()
+    assert _ways_back(text) == ([], ["2"]), "there is no way further back"
+    for path in (f"{flow}/decide/rollback?revision=1", f"{flow}/decide/rollback?revision=4"):
+        answer = await reader.get(path)
+        assert answer.status == 409 and "is active already, as v1" in await answer.text(), "4 says what 1 says"
+    await lineages.activate(console.engine, 2)
+    played.objects[WORKFLOWS.path("monitoring", "high-cpu")]["spec"]["release"] = {"pin": {"number": 2}}
+    assert _ways_back(await (await reader.get(flow)).text()) == ([], []), (
+        "a pin is taken out where the manifest is kept"
+    )
 
 
 async def test_who_may_not_decide_is_told_what_he_lacks(reader: Browser) -> None:

@@ -20,7 +20,7 @@ from keep_operator.resources import workflow
 from keep_operator.resources.kinds import TENANTS
 from keep_operator.resources.shapes import Invalid
 from keep_operator.store import engine as database
-from keep_operator.store import releases
+from keep_operator.store import releases, revisions
 
 pytestmark = pytest.mark.integration
 
@@ -80,12 +80,12 @@ def have(console: Console, release: dict[str, Any], deployed: str = "Progressing
 _SINCE = {"lastTransitionTime": "2026-06-01T00:00:00Z"}
 
 
-async def begin(console: Console, weight: int = 10, step: int = 1) -> Lineage:
+async def begin(console: Console, weight: int = 10, step: int = 1, sticky_key: str | None = None) -> Lineage:
     """A canary of the second version, at one of its steps."""
     seen = await own(console.engine)
     spec = workflow.parse_spec({"definition": {}, "release": CANARY})
     assert not isinstance(spec, Invalid) and spec.release.strategy.canary is not None and seen.read_at is not None
-    begun = canary.begin(2, 1, spec.release.strategy.canary.steps, None, seen.read_at)
+    begun = canary.begin(2, 1, spec.release.strategy.canary.steps, sticky_key, seen.read_at)
     begun = replace(begun, weight=weight, step=step)
     await done(console.engine, lambda conn: releases.set_canary(conn, seen, begun, actor="operator"))
     return await own(console.engine)
@@ -141,6 +141,32 @@ async def test_the_tenants_floors_are_gates_too(reader: Browser) -> None:
     text = await (await reader.get(PAGE)).text()
     assert "for every version" in text and "Four eyes" in text and "everyone who has the right" in text
     assert "/decide/" not in text
+
+
+async def test_a_canary_says_by_what_its_runs_are_told_apart(reader: Browser) -> None:
+    """Who wonders why an alert went to one side reads by which key, and what stands in where the key has no answer."""
+    console = reader.console
+    have(console, CANARY, "CanaryInProgress")
+    await begin(console)
+    assert "<dt>Told apart by</dt><dd>the alert's fingerprint</dd>" in await (await reader.get(PAGE)).text()
+    seen = await own(console.engine)
+    await done(console.engine, lambda conn: releases.end_canary(conn, seen, "Aborted", actor="ann"))
+    await begin(console, sticky_key="event.labels.host")
+    text = await (await reader.get(PAGE)).text()
+    assert "<code>event.labels.host</code>; a run for which it has no answer by its alert's fingerprint" in text
+
+
+async def test_resume_says_that_a_rejected_version_stays_so(reader: Browser) -> None:
+    """Before somebody resumes a version that was taken back he reads that it will not run by that."""
+    console = reader.console
+    have(console, {}, "AutoRolledBack")
+    console.played.give("ann", *DECIDER)
+    path = PAGE.replace("/release", "/decide/resume")
+    assert "It does not run by that" not in await (await reader.get(path)).text()
+    seen = await own(console.engine)
+    await done(console.engine, lambda conn: revisions.reject(conn, seen, 2, verdict="AnalysisFailed", actor="operator"))
+    text = await (await reader.get(path)).text()
+    assert "It does not run by that" in text and "decide Retry" in text
 
 
 async def test_a_canary_is_seen_at_its_step_with_both_versions_numbers(reader: Browser) -> None:

@@ -1,5 +1,7 @@
 """The pages of runs: found by filters, looked at, cancelled; on a real database, asked as a browser does."""
 
+import html
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -11,12 +13,14 @@ from integration.console import started
 from integration.console.test_pages import Browser
 from integration.console.test_runs import RUNNER, have
 from integration.console.visit import Console
-from integration.store import lineages
+from integration.store import lineages, samples
 from integration.store.lineages import EARLIER, ME, done
+from keep_operator.domain.binding import Asked
 from keep_operator.domain.execution import Reason, Run, Step, StepState
 from keep_operator.domain.history import Lineage
+from keep_operator.domain.ownership import Owner
 from keep_operator.store import engine as database
-from keep_operator.store import executions
+from keep_operator.store import executions, runs
 from keep_operator.store.executions import Progress
 
 pytestmark = pytest.mark.integration
@@ -161,12 +165,16 @@ async def test_a_run_shows_the_definition_that_ran(reader: Browser) -> None:
     text = await (await reader.get(f"/r/{run['id']}")).text()
     for each in (
         "v1 (", run["contentHash"], "/w/monitoring/high-cpu/compare/1...2", "The definition that ran", "message: hello",
-        "tell", "told", "&#34;a&#34;", "line 99", "&#34;who&#34;: &#34;me&#34;", "Running", "kubectl keep run high-cpu --revision v1",
+        "tell", "told", "&#34;a&#34;", "line 102", "00:00:00.000", "&#34;who&#34;: &#34;me&#34;", "Running", f"/r/{run['id']}/again",
     ):  # fmt: skip
         assert each in text, each
-    assert "limit: 80" not in text and "line 100" not in text
-    (later,) = re.findall(r'href="([^"]+)#log" rel="next"', text)
-    assert "line 102" in await (await reader.get(later)).text()
+    assert "limit: 80" not in text and "line 2<" not in text
+    (earlier,) = re.findall(r'href="([^"]+)#log">Earlier lines', text)
+    before = await (await reader.get(earlier)).text()
+    assert re.findall("<td>line (\\d+)</td>", before) == ["0", "1", "2"] and "Earlier lines" not in before
+    assert "hx-sse" not in before, "what one reads does not run away"
+    for wrong in ("c3RlcHMg_w", "bG9nIC0x", "x" * 300):
+        assert (await reader.get(f"/r/{run['id']}?log={wrong}")).status == 400
 
 
 async def test_many_steps_have_pages(reader: Browser) -> None:
@@ -222,6 +230,72 @@ async def test_the_right_to_versions_is_one_of_its_own(reader: Browser) -> None:
     answer = await reader.get(f"/r/{run['id']}")
     text = await answer.text()
     assert answer.status == 200 and "may not get workflowrevisions" in text and "message: hello" not in text
+
+
+async def by_alert(console: Console, lineage: Lineage, event: dict[str, Any]) -> Run:
+    """A run that an alert has started: it has no object, and its event is all that it got."""
+    wanted = Asked("Alert", "alert-1", "alert", event=event, fingerprint="disk-full")
+    made = await done(console.engine, lambda conn: runs.request(conn, lineage.id, wanted))
+    assert isinstance(made, runs.Requested)
+    return made.run
+
+
+async def test_what_an_alert_has_started_is_run_again_with_its_alert(reader: Browser, lineage: Lineage) -> None:
+    """The same version, event and inputs, by the button and by the command beside it; sent twice it is one run."""
+    console = reader.console
+    first = await by_alert(console, lineage, {"name": "disk full", "labels": {"host": "db-1"}})
+    await started.change(console.engine, "high-cpu", {"type": "manual"}, consts={"limit": 90})
+    text = await (await reader.get(f"/r/{first.id}")).text()
+    command = json.dumps({"namespace": "monitoring", "workflow": "high-cpu", "retryOf": str(first.id)})
+    assert command in html.unescape(text)
+    page = await (await reader.get(f"/r/{first.id}/again")).text()
+    assert command in html.unescape(page) and "the same event" in page and "that is v3" in page
+    fields = dict(re.findall('type="hidden" name="([a-z_]+)" value="([^"]*)"', page))
+    assert (await reader.post(f"/r/{first.id}/again", **{**fields, "csrf": "x"})).status == 403
+    answer, twice = [await reader.post(f"/r/{first.id}/again", **fields) for _ in range(2)]
+    assert answer.status == 303 and answer.headers["Location"] == twice.headers["Location"]
+    by_command = await console.ask("/runs", method="POST", json=json.loads(command))
+    assert by_command.status == 201
+    for made in (answer.headers["Location"].removeprefix("/r/"), by_command.body["id"]):
+        told = (await console.ask(f"/runs/{made}")).body
+        assert (told["revision"], told["retryOf"], told["requestedBy"]) == (2, str(first.id), "ann")
+        assert (told["event"], told["inputs"]) == ({"name": "disk full", "labels": {"host": "db-1"}}, {})
+        assert f"/r/{first.id}" in await (await reader.get(f"/r/{made}")).text()
+
+
+async def test_what_a_workflowrun_has_started_is_run_again_by_its_name(reader: Browser, lineage: Lineage) -> None:
+    """kubectl keep takes version and inputs from the WorkflowRun that is named; a dry run stays one."""
+    owner = Owner(samples.CLUSTER, "monitoring", "high-cpu-1", "uid-of-run")
+    wanted = Asked("Manual", "run-1", "ann", inputs={"who": "me"}, mode="DryRun", owner=owner)
+    made = await done(reader.console.engine, lambda conn: runs.request(conn, lineage.id, wanted))
+    assert isinstance(made, runs.Requested)
+    page = await (await reader.get(f"/r/{made.run.id}/again")).text()
+    assert "kubectl keep run high-cpu --retry high-cpu-1 --mode DryRun -n monitoring" in page
+    (csrf,) = set(re.findall('name="csrf" value="([^"]+)"', page))
+    answer = await reader.post(f"/r/{made.run.id}/again", csrf=csrf)
+    told = (await reader.console.ask(f"/runs/{answer.headers['Location'].removeprefix('/r/')}")).body
+    assert (told["mode"], told["inputs"], told["revision"]) == ("DryRun", {"who": "me"}, 2)
+
+
+async def test_who_may_not_run_is_offered_nothing(reader: Browser) -> None:
+    """No button; by the address the right that is missing, and no run."""
+    run = await have(reader.console)
+    csrf = await reader.csrf()
+    reader.console.played.rights["ann"].remove("create workflowruns monitoring")
+    reader.console.clock.seconds += 11
+    assert "/again" not in await (await reader.get(f"/r/{run['id']}")).text()
+    for answer in (await reader.get(f"/r/{run['id']}/again"), await reader.post(f"/r/{run['id']}/again", csrf=csrf)):
+        assert answer.status == 403 and "may not create workflowruns" in await answer.text()
+    assert shown(await (await reader.get(RUNS)).text()) == [run["id"]]
+
+
+async def test_a_run_that_cannot_be_repeated_says_why(reader: Browser) -> None:
+    """A workflow that is suspended does not run by this way either."""
+    run = await ended(reader.console, revision={"number": 1})
+    csrf = await reader.csrf()
+    await lineages.run(reader.console.engine, "UPDATE keep_operator.workflow SET suspended = true")
+    answer = await reader.post(f"/r/{run}/again", csrf=csrf)
+    assert answer.status == 409 and "suspended" in await answer.text()
 
 
 async def test_a_run_is_cancelled_after_a_question(reader: Browser) -> None:

@@ -212,6 +212,16 @@ def test_resume_does_not_pass_what_stands_in_the_way() -> None:
     assert after(seen, judge(decide("Resume"), seen, **WAITS)) == (1, None)
 
 
+def test_resume_says_what_it_does_not_undo() -> None:
+    """A version that was taken back, or rejected, stays so when the hold ends: whoever resumes it learns that it takes a Retry."""
+    taken = lineage("AB", "1 2 R1", hold=hold("B", 1, automatic=True), change={2: REJECTED})
+    verdict = judge(decide("Resume"), taken)
+    assert (verdict.outcome, after(taken, verdict)) == ("Done", (1, None))
+    assert "not held back any more, and yet does not run" in verdict.message and "decide Retry" in verdict.message
+    free = judge(decide("Resume"), lineage("AB", "1 2 R1", hold=hold("B", 1)))
+    assert free.message.endswith("is not held back any more")
+
+
 def test_tags_move_by_decision_only() -> None:
     """A-TAG-1: unique in a lineage; Tag moves one, Untag takes it off, a second Tag does nothing."""
     seen = lineage("AB", "1 2", change={1: {"tags": ("production",)}})

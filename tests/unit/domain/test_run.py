@@ -14,6 +14,7 @@ from keep_operator.domain import planning, run
 from keep_operator.domain.execution import Run, State
 from keep_operator.domain.gates import Gates, Rule
 from keep_operator.domain.history import Refusal
+from keep_operator.domain.links import Links
 from keep_operator.domain.planning import Plan, SetMetadata
 from keep_operator.domain.run import Cancel, Expire, Observed, Part, Request, Sight
 from keep_operator.errors import KeepOperatorError, Refused, Unavailable, Waiting
@@ -321,6 +322,19 @@ def test_the_status_says_what_the_row_says(row: Run, succeeded: tuple[str, str])
     assert made.wake_in == (run.SHOWN_AT_LEAST if ended else under_way)
     again = plan(after(thing(), made), NOW, row=row)
     assert again.actions == () and (again.status is None or again.status == made.status)
+
+
+def test_the_status_leads_to_the_whole_record() -> None:
+    """A link where the console's address is known, from the first status on; without one nothing, and what was written goes."""
+    page = f"https://keep.example.com/r/{ROW.id}"
+    made = plan(thing(), row=ROW, links=Links("https://keep.example.com"))
+    assert made.status is not None and made.status["resultUrl"] == page
+    silent = plan(thing(), row=ROW)
+    assert silent.status is not None and "resultUrl" not in silent.status
+    unset = plan(after(thing(), made), row=ROW)
+    assert unset.status is not None and unset.status["resultUrl"] is None
+    waits = plan(thing(), workflow=None, links=Links("https://keep.example.com"))
+    assert waits.status is not None and "resultUrl" not in waits.status, "there is no record yet"
 
 
 def test_a_spec_that_was_edited_on_an_old_server_changes_nothing() -> None:

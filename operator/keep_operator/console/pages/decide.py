@@ -27,7 +27,7 @@ from keep_operator.console.pages.differences import shown
 from keep_operator.console.pages.place import Subject
 from keep_operator.console.pages.visit import Visit
 from keep_operator.console.problems import Problem
-from keep_operator.domain import history
+from keep_operator.domain import history, release
 from keep_operator.domain.history import Lineage, Refusal, Revision
 from keep_operator.errors import Conflict, KeepOperatorError, Refused
 from keep_operator.resources.decision import ACTIONS, NEED_NO_REVISION, NEED_REASON
@@ -90,6 +90,7 @@ async def show(visit: Visit) -> Response:
         "about": about,
         "wish": wish,
         "words": WORDS[action],
+        "heed": _heed(about, action),
         "needs_reason": action in NEED_REASON,
         "active": about.lineage.active,
         "request_id": str(uuid4()),
@@ -116,6 +117,10 @@ def _wish(about: Subject, action: str, given: Callable[[str, int], str]) -> Wish
         target = lineage.candidate or (_held_back(lineage) if action == "Resume" else None)
     elif action not in NEED_NO_REVISION:
         target = about.named("desired")
+    active = lineage.active
+    alike = target is not None and active is not None and target.content_hash == active.content_hash
+    if action == "Rollback" and alike and lineage.canary is None:
+        raise Problem(HTTPStatus.CONFLICT, "NoOp", f"The content of {target} is active already, as {active}.")
     full = action == "Promote" and given("full", 5) == "true"
     return Wish(
         action,
@@ -137,6 +142,16 @@ def _line(given: Callable[[str, int], str], name: str) -> str:
     if re.fullmatch(NO_CONTROL_CHARACTERS, text) is None:
         raise problems.bad("ParameterInvalid", f"The parameter {name} must be one line of text.")
     return text
+
+
+def _heed(about: Subject, action: str) -> str:
+    """What somebody might expect of a decision, and it does not do; empty: it does what its name says."""
+    lineage, latest = about.lineage, about.lineage.latest
+    paused = lineage.canary is not None and lineage.canary.paused is not None
+    if action != "Resume" or latest is None or paused:
+        return ""
+    bar = release.barred(lineage, latest)
+    return "" if bar is None else f"It does not run by that: {bar.message}"
 
 
 async def _difference(visit: Visit, about: Subject, wish: Wish) -> dict[str, Any] | None:

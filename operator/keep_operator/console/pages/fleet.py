@@ -109,16 +109,20 @@ def _start(text: str) -> int:
 
 
 async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]:
-    """Where the user may look: everywhere (""), or in some of the namespaces that have something. Raises Problem 403."""
+    """Where the user may look: everywhere (""), or in some of the namespaces that have something. Raises Problem: 403, 404."""
     watched = visit.pages.watched
     if wanted or not resource.namespaced:
         await visit.admit(Right("list", resource, wanted))
-        return [] if wanted and watched and wanted not in watched else [wanted]
+        if wanted:
+            place.looked_after(visit, wanted)
+        return [wanted]
     (everywhere,) = await visit.may(Right("list", resource))
     if everywhere:
         return list(watched) or [""]
-    async with visit.here.look() as conn:
-        known = await lineages.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
+    known: Sequence[str] = watched
+    if not watched:
+        async with visit.here.look() as conn:
+            known = await lineages.namespaces(conn, visit.here.cluster_id, NAMESPACES_TRIED)
     allowed = await visit.may(*(Right("list", resource, each) for each in known))
     return [each for each, may in zip(known, allowed, strict=True) if may]
 

@@ -69,6 +69,7 @@ PAGES: Final = (
     Page("/ledger/{tenant}", ledger.show),
     Page("/r/{run}", run.show),
     Page("/r/{run}/cancel", run.cancel, ("GET", "POST")),
+    Page("/r/{run}/again", run.again, ("GET", "POST")),
     Page("/live/run/{run}", run.live, live=True),
     Page("/live/w/{namespace}/{name}", workflow.live, live=True),
     Page("/live/w/{namespace}/{name}/release", release.live, live=True),

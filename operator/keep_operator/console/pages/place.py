@@ -68,6 +68,17 @@ class Subject:
         }
         return [word for word, applies in found.items() if applies]
 
+    @property
+    def pinned(self) -> bool:
+        """Whether its manifest names the version that runs, so that no decision can."""
+        return bool(((self.manifest.get("spec") or {}).get("release") or {}).get("pin"))
+
+    def leads_back_to(self, revision: Revision) -> bool:
+        """Whether a rollback to that version would change what runs."""
+        lineage, active = self.lineage, self.lineage.active
+        another = active is not None and active.content_hash != revision.content_hash
+        return another and revision.was_active and lineage.eligible(revision) and not self.pinned
+
     def href(self, *parts: object, **query: str) -> str:
         """The address of one of its pages."""
         return href(self.place.namespace, self.place.name, *parts, **query)
@@ -92,8 +103,21 @@ def named(visit: Visit, kind: str) -> tuple[str, str]:
     namespace, name = visit.path("namespace"), visit.path("name")
     if not _fits(DNS_LABEL, namespace, 63) or not _fits(DNS_SUBDOMAIN, name, 253):
         raise problems.missing(f"{kind}NotFound", f"No {kind} can have that name.")
+    looked_after(visit, namespace)
     visit.request.state.told["namespace"] = namespace
     return namespace, name
+
+
+def looked_after(visit: Visit, namespace: str) -> None:
+    """Raises Problem 404 where there can be no such namespace, or it is none of those that this console may look at."""
+    if not _fits(DNS_LABEL, namespace, 63):
+        raise problems.missing("NamespaceNotFound", "No namespace can have that name.")
+    if visit.pages.watched and namespace not in visit.pages.watched:
+        raise problems.missing(
+            "NamespaceNotWatched",
+            f"keep-operator does not look after namespace {namespace}: it is none of its KEEP_OPERATOR_WATCH_NAMESPACES. Whoever "
+            "runs it can add it.",
+        )
 
 
 async def read(here: Room, where: Place) -> Subject:

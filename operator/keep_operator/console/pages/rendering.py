@@ -44,6 +44,7 @@ class Renderer:
         )
         self._environment.filters |= {
             "when": self._when,
+            "clock": _clock,
             "told": _told,
             "as_typed": escape,
             "span": span,
@@ -68,6 +69,13 @@ class Renderer:
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
         exact = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, ago(moment, self._now()))
+
+
+def _clock(at: datetime) -> Markup:
+    """The time of day in UTC, where the day is known and what is before what matters; the whole of it on hover."""
+    moment = at.astimezone(UTC)
+    exact, shown = moment.isoformat(timespec="milliseconds"), moment.time().isoformat(timespec="milliseconds")
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact.replace("+00:00", "Z"), shown)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from keep_operator.console.pages import decide, place
 from keep_operator.console.pages.live import News
 from keep_operator.console.pages.place import Subject
 from keep_operator.console.pages.visit import Visit
+from keep_operator.domain import history as history_rules
 from keep_operator.domain.history import Revision
 from keep_operator.store import history
 from keep_operator.store.ledger import Entry
@@ -18,6 +19,8 @@ ENTRIES: Final = 50
 VERSIONS: Final = 20
 # Decisions that are about the whole workflow, when they make sense.
 _QUIET: Final = frozenset({"Created", "Archived", "Updated", "DriftCorrected"})
+# What undoes a rollback is offered, and suggested to nobody.
+_UNDO: Final = ("Resume", "Retry")
 
 
 async def show(visit: Visit) -> Response:
@@ -67,7 +70,7 @@ def _source(about: Subject) -> dict[str, str]:
     return {"tool": "", "trackingId": "", **(about.status.get("source") or {})}
 
 
-def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
+def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, Any]]:
     """The decisions that make sense now and that the user may make, the most likely first."""
     lineage, deployed = about.lineage, str(about.condition("Deployed").get("reason") or "")
     desired = lineage.latest
@@ -79,21 +82,28 @@ def buttons(about: Subject, may: dict[str, bool]) -> list[dict[str, str]]:
     if lineage.canary is not None:
         sensible += [("Promote", {}), ("Promote", {"full": "true"}), ("Abort", {})]
         sensible.append(("Resume", {}) if lineage.canary.paused else ("Pause", {}))
-    elif lineage.active is not None and len(lineage.deployments) > 1:
-        sensible.append(("Rollback", {}))
+    elif isinstance(target := history_rules.previous(lineage), Revision) and not about.pinned:
+        sensible.append(("Rollback", {"revision": str(target.number)}))
     if lineage.hold is not None:
         sensible.append(("Retry", {}) if lineage.hold.automatic else ("Resume", {}))
+    offered = [(action, extra) for action, extra in sensible if may[action]]
     return [
         {
-            "label": f"{action} to the end" if extra.get("full") else action,
+            "label": _label(action, extra),
+            "first": (action, extra) == offered[0] and action not in _UNDO,
             "href": about.href("decide", action.lower(), **extra),
             "command": decide.command(
-                about, decide.Wish(action, desired if "revision" in extra else None, full="full" in extra)
+                about, decide.Wish(action, lineage.get(int(extra.get("revision", 0))), full="full" in extra)
             ),
         }
-        for action, extra in sensible
-        if may[action]
+        for action, extra in offered
     ]
+
+
+def _label(action: str, extra: dict[str, str]) -> str:
+    if action == "Rollback":
+        return f"Rollback to v{extra['revision']}"
+    return f"{action} to the end" if extra.get("full") else action
 
 
 def entry(each: Entry) -> dict[str, Any]:
@@ -117,7 +127,5 @@ def _version(about: Subject, each: Revision) -> dict[str, Any]:
         "revision": each,
         "marks": about.marks(each.number),
         "compare": about.href("compare", f"{against}...{each.number}") if against else None,
-        "rollback": about.href("decide", "rollback", revision=str(each.number))
-        if each.was_active and each.number != lineage.active_number
-        else None,
+        "rollback": about.href("decide", "rollback", revision=str(each.number)) if about.leads_back_to(each) else None,
     }
