@@ -170,7 +170,7 @@ async def test_a_stream_does_not_outlive_the_session(reader: Browser, monkeypatc
     console = reader.console
     run = await have(console)
     path = f"/live/run/{run['id']}"
-    monkeypatch.setattr(live, "LIVES_S", 0.3)
+    monkeypatch.setattr(live, "LIVES_S", 2.0)
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
     async with watching(reader, path) as stream:
         assert await message(stream)
