@@ -36,6 +36,8 @@ from keep_operator.store import engine as database
 Json = dict[str, Any]
 FIGURES: Final = ("median_ms", "p95_ms", "worst_ms", "processor_ms")
 ROUNDS: Final = 100
+# In a path: another number each time.
+ROUND: Final = "NUMBER"
 START_LIMIT_S: Final = 60.0
 WORKFLOWS: Final = 10_000
 VERSIONS: Final = 1_000
@@ -94,6 +96,10 @@ ASKED: Final = (
     ("the same, of one day in the past", "runs?namespace=bench&workflow=w1&from={day}&until={next_day}"),
     ("one version with its definition", "revisions/500?namespace=bench&workflow=w1"),
     ("difference, 187 KiB, every seventh step edited", "diff?namespace=bench&workflow=w2&before=1&after=2"),
+    (
+        "difference, the same, never asked for before",
+        f"diff?namespace=bench&workflow=w2&before=1&after=2&context={ROUND}",
+    ),
 )
 
 
@@ -141,7 +147,7 @@ def tables(result: Json) -> list[Table]:
 def verdict(result: Json) -> str:
     """Beside the target."""
     pages = [told["p95_ms"] for what, told in result["asked"].items() if not what.startswith("difference")]
-    difference = next(told["worst_ms"] for what, told in result["asked"].items() if what.startswith("difference"))
+    difference = max(told["worst_ms"] for what, told in result["asked"].items() if what.startswith("difference"))
     return (
         f"a page {max(pages):.0f} ms for 19 of 20 (P-7: at most 100 ms); a difference at worst {difference:.0f} ms "
         "(P-7: at most 300 ms)"
@@ -151,12 +157,12 @@ def verdict(result: Json) -> str:
 async def _ask(served: Served, path: str) -> dict[str, float]:
     times: list[float] = []
     async with aiohttp.ClientSession(headers={"Authorization": "Bearer anybodys"}) as session:
-        for _ in range(3):
-            await _answer(session, served, path)
+        for number in range(3):
+            await _answer(session, served, path.replace(ROUND, str(ROUNDS + number)))
         before = sum(served.process.cpu_times()[:2])
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             began = time.perf_counter()
-            await _answer(session, served, path)
+            await _answer(session, served, path.replace(ROUND, str(number)))
             times.append((time.perf_counter() - began) * 1000)
         spent_ms = (sum(served.process.cpu_times()[:2]) - before) * 1000 / ROUNDS
     times.sort()

@@ -72,6 +72,7 @@ def console() -> None:
     async def run() -> None:
         from keep_operator.console.process import serve  # noqa: PLC0415 - its libraries are for this process only
 
+        _freeze()
         await serve(given)
 
     _run(run())

@@ -22,7 +22,7 @@ T = TypeVar("T")
 # How long a test waits for what takes a second on a quiet machine.
 PATIENCE_S: Final = 60.0
 # `make soak` takes long windows at their full length, `make test` for this long at most, in seconds.
-SHORT_WINDOW_S: Final = 20.0
+SHORT_WINDOW_S: Final = 8.0
 SOAK: Final = bool(os.environ.get("KEEP_OPERATOR_SOAK"))
 # Requests of a test under way at the same time.
 AT_ONCE: Final = 8
@@ -59,12 +59,12 @@ class Kube:
     def __init__(self, kubeconfig: Path, tools: Path) -> None:
         self.kubeconfig = kubeconfig
         self.server = Server.connect(str(kubeconfig), None)
-        self._tools = tools
+        self.tools = tools
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
         """What kubectl prints, standard error included."""
         done = subprocess.run(
-            [str(self._tools / "kubectl"), f"--kubeconfig={self.kubeconfig}", *args],
+            [str(self.tools / "kubectl"), f"--kubeconfig={self.kubeconfig}", *args],
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import databases
+from databases import database_url, empty_url, template  # noqa: F401 -- fixtures
 from e2e import accounts
 from e2e.cluster import Database, Kube, tenant
 from e2e.keep import keep  # noqa: F401 -- a fixture
@@ -26,6 +26,41 @@ sys.setrecursionlimit(NESTING_LIMIT)
 
 Operate = Callable[..., Operator]
 CEL_SINCE, POLICIES_SINCE = (1, 25), (1, 30)
+
+
+# What takes longest, the longest first. These files begin before the others, so that none of them is the last one, alone.
+LONGEST = (
+    "gitops/test_argo_cd.py",
+    "chart/test_first_day.py",
+    "chart/test_upgrade.py",
+    "story/test_first_deployment.py",
+    "story/test_namespace.py",
+    "story/test_leadership.py",
+    "story/test_recovery.py",
+    "chart/test_guide.py",
+    "story/test_rollback.py",
+    "story/test_releases.py",
+    "chart/test_install.py",
+    "story/test_outages.py",
+    "sandbox/test_commands.py",
+    "story/test_runs.py",
+    "story/test_kills.py",
+    "story/test_quiet.py",
+    "browser/test_pages.py",
+    "sandbox/test_story.py",
+    "gitops/test_flux.py",
+    "sandbox/test_running.py",
+    "plugin/test_releasing.py",
+    "story/test_rename.py",
+    "story/test_who_decides.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; pytest-xdist hands files out in this order, with `--no-loadscope-reorder`."""
+    here = Path(__file__).parent
+    places = {(here / name).resolve(strict=True): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def options_for(folder: Path) -> Options:
@@ -94,11 +129,16 @@ def namespace(kube: Kube) -> Iterator[str]:
     kube.send("DELETE", f"/api/v1/namespaces/{name}")
 
 
+@pytest.fixture(scope="session")
+def server_url(sandbox: Sandbox) -> str:
+    """The server of this run."""
+    return sandbox.database_url()
+
+
 @pytest.fixture
-def database(sandbox: Sandbox) -> Iterator[Database]:
-    """An empty control database."""
-    with databases.temporary(sandbox.database_url()) as url:
-        yield Database(url)
+def database(database_url: str) -> Database:  # noqa: F811 -- the fixture
+    """A control database without rows. Where its schema is made by what is tested, a file has a `database` of its own."""
+    return Database(database_url)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import Kube
-from keep_operator.sandbox import tools
 
 PLUGINS = Path(sys.executable).parent
 
@@ -29,9 +28,7 @@ Keep = Callable[..., Done]
 @pytest.fixture
 def keep(kube: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Keep:
     """``kubectl keep`` in the test's namespace."""
-    folder = tools.ready()
-    assert folder is not None
-    monkeypatch.setenv("PATH", f"{folder}:{PLUGINS}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{kube.tools}:{PLUGINS}:/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KUBECONFIG", str(kube.kubeconfig))
 

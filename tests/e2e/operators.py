@@ -4,16 +4,15 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from e2e.cluster import eventually
+from e2e.started import Process
 
 
 class Operator:
@@ -21,15 +20,10 @@ class Operator:
 
     def __init__(self, environment: Mapping[str, str], log: Path, command: str = "operate") -> None:
         self._log_path = log
-        self._log: IO[bytes] = log.open("ab")
+        log.touch()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("KEEP_OPERATOR_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "keep_operator", command],
-            env={**inherited, "KEEP_OPERATOR_HEALTH_PORT": "0", "KEEP_OPERATOR_LOG_FORMAT": "json", **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        given = {"KEEP_OPERATOR_HEALTH_PORT": "0", "KEEP_OPERATOR_LOG_FORMAT": "json", **environment}
+        self.process = Process(command, {**inherited, **given}, log)
 
     @property
     def log(self) -> str:
@@ -82,8 +76,5 @@ class Operator:
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """Its exit code; it ends within a few seconds."""
-        if self.process.poll() is None:
-            self.process.send_signal(with_signal)
-        code = self.process.wait(30)
-        self._log.close()
-        return code
+        self.process.send_signal(with_signal)
+        return self.process.wait(30)

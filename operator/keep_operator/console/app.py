@@ -33,8 +33,11 @@ from keep_operator.console.room import Room
 
 log = logging.getLogger(__name__)
 
-# Requests under way at once, which bounds memory: each may bring a body of a megabyte.
+# Requests under way at once, which bounds memory: each may bring a body of a megabyte. As long as others are waited for, of
+# which nothing is read meanwhile: a wall of screens that all come back at once takes moments.
 AT_ONCE: Final = 128
+WAITING: Final = 512
+WAIT_S: Final = 5.0
 # Seconds for one request: longer than the database and the API server are waited for, one after the other.
 PATIENCE_S: Final = 60.0
 STREAM: Final = f"{live.MEDIA_TYPE}; charset=utf-8".encode()
@@ -119,11 +122,13 @@ BUSY: Final = Problem(
 
 
 class Front:
-    """Notes what each request was about, and writes one line to the log; with a traceback before it where there is a bug."""
+    """Lets requests in, notes what each was about, and writes one line to the log; with a traceback before it where there is
+    a bug."""
 
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
-        self._under_way = 0
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
         self._arriving: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,28 +138,29 @@ class Front:
         told: dict[str, Any] = {}
         scope["state"] = {"told": told, "arriving": self._arriving}
         began = time.monotonic()
-        status, counted = 0, 1
+        status, counted = 0, False
 
         async def noting(message: Message) -> None:
             nonlocal status, counted
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if (b"content-type", STREAM) in message["headers"]:  # those have their own bound
-                    self._under_way -= counted
-                    counted = 0
+                if counted and (b"content-type", STREAM) in message["headers"]:  # those have their own bound
+                    self._places.release()
+                    counted = False
             await send(message)
 
-        self._under_way += 1
         try:
-            if self._under_way > AT_ONCE:
+            counted = await self._let_in()
+            if counted:
+                await self._inner(scope, receive, noting)
+            else:
                 told["reason"] = BUSY.reason
                 await _told(BUSY)(scope, receive, noting)
-            else:
-                await self._inner(scope, receive, noting)
         except Exception:
             log.exception("a request was not answered as it should have been")
         finally:
-            self._under_way -= counted
+            if counted:
+                self._places.release()
             log.info(
                 "request",
                 extra={
@@ -165,3 +171,16 @@ class Front:
                     "duration_ms": round((time.monotonic() - began) * 1000, 1),
                 },
             )
+
+    async def _let_in(self) -> bool:
+        """Whether there is a place, or comes to be one soon."""
+        if self._places.locked() and self._waiting >= WAITING:
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_S):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1

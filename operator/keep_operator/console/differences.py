@@ -1,6 +1,5 @@
 """`diff`: what differs between two versions of a workflow, or between a draft and a version."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,8 +34,7 @@ async def of_versions(here: Room, request: Request) -> Response:
         tag = answers.tag_of("diff", first.content_hash, second.content_hash, first.number, second.number, context)
         if answers.known(request, tag):
             return answers.not_modified(tag)
-        found = await revisions.definitions(conn, lineage.id, [first.number, second.number])
-    told = await _compared(here, found[first.number], found[second.number], context)
+    told = await between(here, lineage, first, second, context)
     sides = {"before": _version(where, first), "after": _version(where, second)}
     return answers.answer(request, {"workflowId": str(lineage.id), **sides, **told}, tag)
 
@@ -48,14 +46,13 @@ async def of_draft(here: Room, request: Request) -> Response:
     name = given.text("before") or "active"
     await here.admit_to(request, where, WORKFLOW_REVISIONS)
     body = await asked.draft(request)
-    async with here.comparing:
-        judged, draft, content_hash = await asyncio.to_thread(_read, body)
+    judged, draft, content_hash = await here.comparisons.aside(_read, body)
     async with here.look() as conn:
         lineage = await lineages.find(conn, (await here.line(conn, where)).id)
         assert lineage is not None
         first = asked.resolved(lineage, name, where)
         found = await revisions.definitions(conn, lineage.id, [first.number])
-    told = await _compared(here, found[first.number], draft, context)
+    told = await here.comparisons.aside(difference.told, found[first.number], draft, context=context)
     return answers.answer(
         request,
         {
@@ -79,9 +76,15 @@ def _read(body: Draft) -> tuple[Judgement, Mapping[str, Any], str]:
         raise problems.bad("DraftInvalid", f"The draft cannot be compared: {error}") from None
 
 
-async def _compared(here: Room, before: Mapping[str, Any], after: Mapping[str, Any], context: int) -> Json:
-    async with here.comparing:
-        return await asyncio.to_thread(difference.told, before, after, context=context)
+async def between(here: Room, lineage: Lineage, before: Revision, after: Revision, context: int) -> Json:
+    """As `difference.told`, of two versions; what is kept of it is not read again. Raises Problem 503."""
+
+    async def read() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        async with here.look() as conn:
+            found = await revisions.definitions(conn, lineage.id, {before.number, after.number})
+        return found[before.number], found[after.number]
+
+    return await here.comparisons.between(before.content_hash, after.content_hash, context, read)
 
 
 def _version(where: Place, each: Revision) -> Json:

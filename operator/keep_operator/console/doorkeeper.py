@@ -12,12 +12,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
 from keep_operator.cluster import reviews
 from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.reviews import Right, User
 from keep_operator.console import problems
+from keep_operator.console.problems import Problem
 from keep_operator.console.rates import Rates
 from keep_operator.errors import KeepOperatorError
 
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 # Pages of one history are asked for within a few seconds; a right that is taken away should not live on for longer.
 REMEMBERED_FOR: Final = timedelta(seconds=10)
+# Seconds for which a no is remembered where it only decides what is shown: a page may ask for hundreds of rights, and is reloaded;
+# and that a session's token is nobody's any more.
+DENIED_FOR_S: Final = 3.0
 # Answers, of each kind: a few hundred bytes each.
 REMEMBERED_AT_MOST: Final = 2_000
 # Seconds for which a token that was somebody's is not counted as one that is tried.
@@ -36,6 +41,7 @@ ATTEMPTS_AT_ONCE: Final = 30
 LONGEST_TOKEN: Final = 16 * 1024
 # RFC 6750: what a token consists of.
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
+_NOBODYS: Final = "The API server does not know this token: it is wrong, or has expired."
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -88,6 +94,8 @@ class Doorkeeper:
         self._cluster = cluster
         self._users: Memory[bytes, User] = Memory(clock, seconds, REMEMBERED_AT_MOST)
         self._rights: Memory[tuple[bytes, Right], bool] = Memory(clock, seconds, REMEMBERED_AT_MOST)
+        self._denied: Memory[tuple[bytes, Right], bool] = Memory(clock, DENIED_FOR_S, REMEMBERED_AT_MOST)
+        self._ended: Memory[bytes, bool] = Memory(clock, DENIED_FOR_S, REMEMBERED_AT_MOST)
         self._known: Memory[bytes, bool] = Memory(clock, KNOWN_FOR_S, REMEMBERED_AT_MOST)
         self._attempts: Rates[str] = Rates(clock, ATTEMPTS_A_SECOND, ATTEMPTS_AT_ONCE)
 
@@ -100,6 +108,8 @@ class Doorkeeper:
             raise problems.unauthenticated("The header Authorization must be one, and hold `Bearer` and a token.")
         proof = hashlib.sha256(found[1].encode()).digest()
         user = self._users.get(proof)
+        if user is None and address is None and self._ended.get(proof):
+            raise problems.unauthenticated(_NOBODYS)
         if user is None:
             user = await self._user(found[1], None if self._known.get(proof) else address)
             self._known.put(proof, True)
@@ -117,7 +127,8 @@ class Doorkeeper:
             if address is not None and not counts:
                 self._attempts.give_back(address)
         if user is None:
-            raise problems.unauthenticated("The API server does not know this token: it is wrong, or has expired.")
+            self._ended.put(hashlib.sha256(token.encode()).digest(), True)
+            raise problems.unauthenticated(_NOBODYS)
         return user
 
     async def admit(self, visitor: Visitor, right: Right, told: str = "") -> None:
@@ -134,6 +145,19 @@ class Doorkeeper:
                 else f'User "{visitor.user.name}" may not {told or right}: ask for a ClusterRole that allows it.'
             )
         self._rights.put((visitor.proof, right), True)
+
+    async def may(self, visitor: Visitor, right: Right) -> bool:
+        """Whether the visitor may do that, or might not a moment ago: for what is shown, not for what is done. Raises Problem 503."""
+        if self._denied.get((visitor.proof, right)):
+            return False
+        try:
+            await self.admit(visitor, right)
+        except Problem as problem:
+            if problem.status is not HTTPStatus.FORBIDDEN:
+                raise
+            self._denied.put((visitor.proof, right), True)
+            return False
+        return True
 
 
 async def _asked(question: Awaitable[Value]) -> Value:

@@ -86,6 +86,7 @@ async def serve(settings: Settings) -> None:
         here = await start.unless(stop, _opened(settings, startup, metrics, stack))
         if here is not None:
             shown = pages_of(settings, stop)
+            shown.renderer.compile()
             listening = _socket(settings.console_port)
             startup.set("serving", StepState.DONE, f"port {listening.getsockname()[1]}")
             log.info("serving the API", extra={"port": listening.getsockname()[1]})

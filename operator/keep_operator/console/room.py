@@ -1,12 +1,10 @@
 """What every endpoint needs, and the way that each request takes: who asks, may they, what is there."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from starlette.requests import Request
 
@@ -14,6 +12,7 @@ from keep_operator.cluster.client import Cluster
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import problems
 from keep_operator.console.asked import Place
+from keep_operator.console.comparisons import Comparisons
 from keep_operator.console.described import Given
 from keep_operator.console.doorkeeper import Doorkeeper
 from keep_operator.console.ingest import Ingest
@@ -27,13 +26,10 @@ from keep_operator.store.history import Line
 
 log = logging.getLogger(__name__)
 
-# Each comparison takes a processor for up to a third of a second, in a thread of its own.
-COMPARED_AT_ONCE: Final = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The console's means; ``cluster_id`` marks the rows that this cluster owns. ``comparing`` bounds comparisons."""
+    """The console's means; ``cluster_id`` marks the rows that this cluster owns."""
 
     engine: Engine
     cluster: Cluster
@@ -41,7 +37,7 @@ class Room:
     doorkeeper: Doorkeeper
     now: Callable[[], datetime]
     ingest: Ingest
-    comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARED_AT_ONCE))
+    comparisons: Comparisons = field(default_factory=Comparisons)
 
     async def admit(self, request: Request, right: Right, told: str = "") -> None:
         """Returns if the user may do that, as `Doorkeeper.admit`."""

@@ -108,15 +108,16 @@ async def cancel(here: Room, request: Request) -> Response:
     return answers.answer(request, run(after))
 
 
-def right_to_cancel(found: InFull) -> Right | None:
-    """What it takes to cancel a run, besides being allowed to look at it."""
-    return None if found.namespace is None else Right("patch", WORKFLOW_RUNS, found.namespace)
+def right_to(verb: str, found: InFull) -> Right:
+    """What it takes to do that with a run: of a workflow that nobody owns a right on its Tenant."""
+    if found.namespace is not None:
+        return Right(verb, WORKFLOW_RUNS, found.namespace)
+    return Right(verb, TENANTS, name=found.tenant_name or "")
 
 
 async def end(here: Room, found: InFull, admit: Admit, user: str) -> Run:
     """Have a run cancelled in the name of a user; the run as it is then. Raises Problem: 403, 503."""
-    if (right := right_to_cancel(found)) is not None:
-        await admit(right)
+    await admit(right_to("patch", found))
     try:
         async with database.transaction(here.engine) as conn:
             await runs.cancel(conn, found.run.id, message=f"Cancelled by {user}"[:1_024])
@@ -191,11 +192,10 @@ async def find(here: Room, run_id: UUID, admit: Admit) -> InFull:
     nothing = problems.missing("RunNotFound", f"There is no run {run_id}, or you may not read runs of its namespace.")
     if found is None or found.cluster not in (None, here.cluster_id):
         raise nothing
-    right = (
-        Right("get", WORKFLOW_RUNS, found.namespace) if found.namespace else Right("get", TENANTS, name=found.tenant_id)
-    )
+    if found.namespace is None and found.tenant_cluster != here.cluster_id:
+        raise nothing
     try:
-        await admit(right)
+        await admit(right_to("get", found))
     except Problem as problem:
         if problem.status is HTTPStatus.FORBIDDEN:
             raise nothing from None

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from keep_operator.domain import revision
-from keep_operator.domain.grammar import dialect, faults
+from keep_operator.domain.grammar import dialect, faults, writer
 
 # The order of keys in canonical YAML, wherever they stand; all others follow by the alphabet.
 _KEYS: Final = """
@@ -119,18 +119,49 @@ class Part:
     entries: int = 0
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
-    """What was added, removed, moved and changed on the way from ``before`` to ``after``."""
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two definitions part by part: ``pairs`` are places in ``old`` and ``new``; those of ``equal`` have the same value."""
+
+    old: tuple[Part, ...]
+    new: tuple[Part, ...]
+    pairs: tuple[tuple[int, int], ...]
+    equal: frozenset[tuple[int, int]]
+
+    def in_order(self) -> list[tuple[int, int]]:
+        """The most pairs that stand in the same order on both sides; the others have moved."""
+        return in_order(self.pairs)
+
+
+def match(before: Mapping[str, Any], after: Mapping[str, Any]) -> Match:
+    """Which part of ``before`` became which of ``after``."""
     old, new = parts(before), parts(after)
     paired = pairs(old, new)
-    stayed = {index for index, _ in in_order(paired)}
+    equal = frozenset(
+        (first, second)
+        for first, second in paired
+        if old[first].value == new[second].value and _alike(old[first].value, new[second].value)
+    )
+    return Match(tuple(old), tuple(new), tuple(paired), equal)
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
+    """What was added, removed, moved and changed on the way from ``before`` to ``after``."""
+    return compared(match(before, after))
+
+
+def compared(matched: Match) -> Comparison:
+    """The same of definitions that are matched already."""
+    old, new = matched.old, matched.new
+    stayed = set(matched.in_order())
     found = [
         change
-        for old_index, new_index in paired
-        if (change := _change(old[old_index], new[new_index], moved=old_index not in stayed)) is not None
+        for pair in matched.pairs
+        if (pair not in matched.equal or pair not in stayed)
+        and (change := _change(old[pair[0]], new[pair[1]], moved=pair not in stayed)) is not None
     ]
-    gone = set(range(len(old))) - {index for index, _ in paired}
-    come = set(range(len(new))) - {index for _, index in paired}
+    gone = set(range(len(old))) - {index for index, _ in matched.pairs}
+    come = set(range(len(new))) - {index for _, index in matched.pairs}
     # A list that has entries is told by them.
     found += [
         Change(part.group, Kind.REMOVED, part.name, before=part.place, values=(Value("", part.value, ABSENT),))
@@ -290,6 +321,15 @@ def _by(key: str, entries: list[Any]) -> dict[str, Any] | None:
     return found
 
 
+def _alike(old: Any, new: Any) -> bool:
+    """What is equal for Python is so for JSON, too: see `_same`."""
+    if isinstance(old, dict):
+        return all(_alike(each, new[key]) for key, each in old.items())
+    if isinstance(old, list):
+        return all(map(_alike, old, new))
+    return _same(old, new)
+
+
 def _same(old: Any, new: Any) -> bool:
     """Equal as JSON: ``1`` is ``1.0``, and neither is ``true``, though Python takes all three for equal."""
     if isinstance(old, bool) or isinstance(new, bool):
@@ -301,15 +341,7 @@ def _same(old: Any, new: Any) -> bool:
 
 def ordered(value: Any) -> Any:
     """The value with its keys in canonical order, and numbers in one spelling."""
-    match value:
-        case dict():
-            return {key: ordered(value[key]) for key in sorted(value, key=rank)}
-        case list():
-            return [ordered(each) for each in value]
-        case float() if value.is_integer():
-            return int(value)
-        case _:
-            return value
+    return writer.ordered(value, rank)
 
 
 def rank(key: str) -> tuple[int, str]:

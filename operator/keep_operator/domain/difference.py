@@ -19,12 +19,13 @@ from keep_operator.domain.patch import Hunk
 
 def told(before: Mapping[str, Any], after: Mapping[str, Any], *, context: int = 3) -> dict[str, Any]:
     """The difference, with ``context`` lines around each hunk."""
-    compared = comparison.compare(before, after)
+    matched = comparison.match(before, after)
+    compared = comparison.compared(matched)
     return {
         "identical": compared.identical,
         "summary": comparison.summary(compared),
         "changes": [_change(each) for each in compared.changes],
-        "hunks": [_hunk(each) for each in patch.hunks(before, after, context)],
+        "hunks": [_hunk(each) for each in patch.between(matched, context)],
     }
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from keep_operator.domain import comparison
-from keep_operator.domain.comparison import Part
-from keep_operator.domain.grammar import dialect
+from keep_operator.domain.comparison import Match, Part
+from keep_operator.domain.grammar import writer
 
 # Pairs of equal lines that are looked at in one comparison, each of which takes half a microsecond. A text in which one line
 # stands five hundred times, as lists of alike entries do, has a quarter of a million of them with its like.
@@ -36,10 +36,14 @@ class Hunk:
 
 def hunks(before: Mapping[str, Any], after: Mapping[str, Any], context: int = 3) -> tuple[Hunk, ...]:
     """The differences of the canonical YAML of both, with ``context`` lines around each."""
-    old, new = comparison.parts(before), comparison.parts(after)
-    aligned = comparison.in_order(comparison.pairs(old, new))
-    written: dict[str, list[str]] = {}
-    return tuple(_hunks(list(_lines(_texts(old, written), _texts(new, written), aligned)), context))
+    return between(comparison.match(before, after), context)
+
+
+def between(matched: Match, context: int = 3) -> tuple[Hunk, ...]:
+    """The same of definitions that are matched already. What both have is written once, since writing is what takes long."""
+    old = _texts(matched.old)
+    known = {new_index: old[old_index] for old_index, new_index in matched.equal}
+    return tuple(_hunks(list(_lines(old, _texts(matched.new, known), matched.in_order())), context))
 
 
 def unified(
@@ -57,7 +61,7 @@ def unified(
 
 def canonical_yaml(definition: Mapping[str, Any]) -> str:
     """A definition's behaviour as the one YAML text that does not depend on the order of its keys."""
-    return "".join(f"{line}\n" for text in _texts(comparison.parts(definition), {}) for line in text)
+    return "".join(f"{line}\n" for text in _texts(comparison.parts(definition)) for line in text)
 
 
 def _lines(
@@ -152,31 +156,19 @@ def _hunks(lines: list[tuple[str, str]], context: int) -> Iterator[Hunk]:
         before, after, at = before + gone, after + come, end
 
 
-def _texts(parts: Sequence[Part], written: dict[str, list[str]]) -> list[list[str]]:
-    """Each part's lines of canonical YAML; what was ``written`` before is taken from there, since writing is what takes long.
+def _texts(parts: Sequence[Part], known: Mapping[int, list[str]] | None = None) -> list[list[str]]:
+    """Each part's lines of canonical YAML; of entries of lists those are taken from ``known`` that are there, by their places.
 
-    Entries of a list are written together, which is faster, and then told apart.
+    Entries are written together, which is faster, and then told apart.
     """
-    texts: list[list[str]] = []
-    for index, part in enumerate(parts):
-        if part.place is not None:
-            continue
-        if not part.entries:
-            texts.append(dialect.dump({part.name: comparison.ordered(part.value)}).splitlines())
-            continue
-        values = [comparison.ordered(entry.value) for entry in parts[index + 1 : index + 1 + part.entries]]
-        entries = [(repr(value), value) for value in values]
-        fresh = {key: value for key, value in entries if key not in written}
-        written |= zip(fresh, _entries(list(fresh.values())), strict=True)
-        texts += [[f"{part.name}:"], *(written[key] for key, _ in entries)]
-    return texts
-
-
-def _entries(values: list[Any]) -> list[list[str]]:
-    texts: list[list[str]] = []
-    for line in dialect.dump(values).splitlines() if values else ():
-        if line.startswith("- "):
-            texts.append([line])
-        else:
-            texts[-1].append(line)
-    return texts
+    written = {index: lines for index, lines in (known or {}).items() if parts[index].place is not None}
+    fresh = [index for index, part in enumerate(parts) if part.place is not None and index not in written]
+    written |= zip(fresh, writer.entries([parts[index].value for index in fresh], comparison.rank), strict=True)
+    return [
+        written[index]
+        if part.place is not None
+        else [f"{part.name}:"]
+        if part.entries
+        else writer.lines({part.name: part.value}, comparison.rank)
+        for index, part in enumerate(parts)
+    ]

@@ -68,8 +68,9 @@ _COURSE: Final = Prepared(
 _GET: Final = Prepared(
     f"""
     SELECT {runs.COLUMNS}, run.inputs, run.event, w.owner_cluster AS cluster, w.owner_namespace AS namespace,
-        coalesce(w.owner_name, w.external_name) AS name
-    FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id WHERE run.id = %(id)s
+        coalesce(w.owner_name, w.external_name) AS name, t.owner_cluster AS tenant_cluster, t.owner_name AS tenant_name
+    FROM keep_operator.run JOIN keep_operator.workflow w ON w.id = run.workflow_id
+        JOIN keep_operator.tenant t ON t.id = run.tenant_id WHERE run.id = %(id)s
     """,  # noqa: S608 - constants
     {},
 )
@@ -146,15 +147,19 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class InFull:
-    """A run, what it got, and whose it is; of a workflow that nobody owns cluster and namespace are None."""
+    """A run, what it got, and whose it is; of a workflow that nobody owns cluster and namespace are None.
+
+    ``tenant_cluster`` and ``tenant_name`` are of the Tenant's object, None where there is none.
+    """
 
     run: Run
     inputs: Mapping[str, Any]
     event: Mapping[str, Any] | None
-    tenant_id: str
     cluster: str | None
     namespace: str | None
     name: str
+    tenant_cluster: str | None
+    tenant_name: str | None
 
 
 async def page(conn: Connection, workflow_id: UUID, wanted: Wanted, after: str | None, limit: int) -> Page[Run]:
@@ -231,7 +236,8 @@ async def get(conn: Connection, run_id: UUID) -> InFull | None:
     row = (await conn.execute(_GET, {"id": run_id})).one_or_none()
     if row is None:
         return None
-    return InFull(runs.run_of(row), row.inputs, row.event, row.tenant_id, row.cluster, row.namespace, row.name)
+    at = (row.cluster, row.namespace, row.name, row.tenant_cluster, row.tenant_name)
+    return InFull(runs.run_of(row), row.inputs, row.event, *at)
 
 
 async def lines(conn: Connection, run_id: UUID, after: str | None, limit: int) -> Page[Row]:

@@ -449,6 +449,15 @@ RUN: Final = Table(
     Index("run_workflow_id_id_idx", "workflow_id", "id"),
     Index("run_workflow_id_revision_id_idx", "workflow_id", "revision", "id"),
     Index("run_workflow_id_state_id_idx", "workflow_id", "state", "id"),
+    Index("run_workflow_id_trigger_id_idx", "workflow_id", "trigger", "id"),
+    # What earlier runs for the same alert have told.
+    Index(
+        "run_workflow_id_fingerprint_id_idx",
+        "workflow_id",
+        "fingerprint",
+        "id",
+        postgresql_where=text("(fingerprint IS NOT NULL)"),
+    ),
     Index(
         "run_unfinished_idx",
         "tenant_id",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from charts import CHART, NAMESPACE, RELEASE, Helm, Json, helm
-from e2e.cluster import Kube, eventually
+from e2e.cluster import Database, Kube, eventually
 from e2e.conftest import options_for
 from keep_operator.resources.kinds import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, OURS
 from keep_operator.sandbox import display, tools
@@ -28,6 +28,18 @@ def kube(sandbox: Sandbox) -> Kube:
     folder = tools.ready()
     assert folder is not None, "the sandbox has fetched kubectl"
     return Kube(sandbox.kubeconfig(), folder)
+
+
+@pytest.fixture(scope="session")
+def server_url(sandbox: Sandbox) -> str:
+    """The server of these tests."""
+    return sandbox.database_url()
+
+
+@pytest.fixture
+def database(empty_url: str) -> Database:
+    """As the guide has it made: without a schema."""
+    return Database(empty_url)
 
 
 @pytest.fixture(params=[tools.HELM_3, tools.CURRENT], ids=["helm 3", "helm 4"])

@@ -53,7 +53,9 @@ def run(bare: Kube, installer: Helm, database: Database, tmp_path: Path) -> Run:
     }
 
     def section(heading: str) -> str:
-        text = commands()[heading].replace("-k deploy", f"-k {_deploy(bare, tmp_path)}")
+        text = commands()[heading]
+        if "-k deploy" in text:
+            text = text.replace("-k deploy", f"-k {_deploy(bare, tmp_path)}")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             cwd=ROOT,

@@ -11,6 +11,7 @@ from charts import CHART, NAMESPACE, RELEASE, Helm, helm
 from e2e.chart.accounts import operators
 from e2e.chart.conftest import definitions, install
 from e2e.cluster import Database, Kube, credential, eventually, provider, secret, tenant
+from e2e.operators import Operator
 from keep_operator.resources import crds
 from keep_operator.resources.kinds import LEASES, OURS, WORKFLOW_REVISIONS, WORKFLOWS
 from keep_operator.sandbox import tools
@@ -60,6 +61,14 @@ def _has_later(kube: Kube) -> bool:
     return "later" in schema["properties"]["spec"]["properties"]
 
 
+def _two_versions(kube: Kube, operator: Operator) -> None:
+    kube.await_ready(TEAM, VM, HELLO)
+    kube.edit(HELLO, definition=definition("two"))
+    eventually(lambda: len(kube.objects(WORKFLOW_REVISIONS)), lambda count: count == 2)
+    kube.await_ready(HELLO)
+    operator.stop()
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [(tools.HELM_3, tools.HELM_3), (tools.CURRENT, tools.CURRENT), (tools.HELM_3, tools.CURRENT)],
@@ -82,11 +91,8 @@ def test_a_release_over_live_objects(
     assert _schemas(bare) == {name: crd["spec"]["versions"][0]["schema"] for name, crd in wanted.items()}
     assert [bare.get(each).version for each in (TEAM, VM, HELLO)] == as_made, "an upgrade writes no object"
     with operators(bare, database, tmp_path) as start:
-        operator = start()
-        bare.await_ready(TEAM, VM, HELLO)
-        bare.edit(HELLO, definition=definition("two"))
-        eventually(lambda: len(bare.objects(WORKFLOW_REVISIONS)), lambda count: count == 2)
-        bare.await_ready(HELLO)
+        _two_versions(bare, start())
+        operator = start()  # which counts at once, else it waits for 30 s
         bare.await_state(TEAM, lambda thing: thing.status["workflows"] == {"total": 1, "ready": 1}, "counts")
         before = _everything(bare)
 

@@ -14,7 +14,6 @@ from contract.docs import pages
 from e2e.cluster import Json, Kube
 from e2e.conftest import Operate
 from gitops import lua
-from keep_operator.sandbox import tools
 from manifests import as_yaml, definition, tenant, workflow
 
 pytestmark = pytest.mark.e2e
@@ -30,12 +29,10 @@ def commands(word: str) -> str:
 
 def typed(kube: Kube, folder: Path, text: str) -> str:
     """What a shell prints for it; every command must succeed."""
-    tool = tools.ready()
-    assert tool is not None
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
         cwd=folder,
-        env={**os.environ, "PATH": f"{tool}:{os.environ['PATH']}", "KUBECONFIG": str(kube.kubeconfig)},
+        env={**os.environ, "PATH": f"{kube.tools}:{os.environ['PATH']}", "KUBECONFIG": str(kube.kubeconfig)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

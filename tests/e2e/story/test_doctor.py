@@ -47,9 +47,9 @@ def test_all_is_well(operate: Operate, sandbox: Sandbox, database: Database, kub
         assert f"ok    {part}" in printed, printed
 
 
-def test_missing_rights_are_named(clean: Kube, sandbox: Sandbox, database: Database) -> None:
+def test_missing_rights_are_named(clean: Kube, sandbox: Sandbox, empty_url: str) -> None:
     """An account without the ClusterRole is told each right that it lacks, and why it is needed."""
-    code, printed = _doctor(_environment(sandbox, database, "developer"))
+    code, printed = _doctor(_environment(sandbox, Database(empty_url), "developer"))
     assert code == 1
     assert "FAIL  rights       not allowed: list secrets" in printed
     assert "bind the ClusterRole keep-operator" in printed

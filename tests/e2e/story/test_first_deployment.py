@@ -13,6 +13,12 @@ from keep_operator.sandbox.instance import Sandbox
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def database(empty_url: str) -> Database:
+    """As the first operator finds it: without a schema."""
+    return Database(empty_url)
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(("tenant", "a", "b"))), ids="-".join)
 def test_any_order_ends_ready(
     order: tuple[str, ...], operate: Operate, kube: Kube, namespace: str, database: Database, sandbox: Sandbox

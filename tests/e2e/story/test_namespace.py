@@ -30,8 +30,7 @@ def _full(kube: Kube, namespace: str, count: int) -> list[Json]:
         provider(f"vm-{n:03}", namespace, "team", secrets=login, deletionPolicy=policies[n % 3]) for n in range(count)
     ]
     at_once(kube.create, things)
-    for thing in things:
-        kube.await_state(thing, lambda seen: seen.ready, "Ready", PATIENT_S)
+    kube.await_all_ready(*things, patience_s=PATIENT_S)
     return things
 
 
@@ -69,7 +68,7 @@ def test_an_unconfirmed_tenant_outlives_a_namespace(
     operate: Operate, kube: Kube, namespace: str, database: Database
 ) -> None:
     """Not confirmed, a Tenant says what it is waiting for: it serves the other namespaces, and goes after the last."""
-    operate()
+    operator = operate()
     things = _full(kube, namespace, COUNT)
     elsewhere = provider("elsewhere", "default", "team")
     kube.create(elsewhere)
@@ -79,6 +78,8 @@ def test_an_unconfirmed_tenant_outlives_a_namespace(
     assert f"{COUNT + 1} Providers" in held.message("Deleting")
     kube.delete(_namespace(namespace))
     _await_gone(kube, _namespace(namespace))
+    operator.stop()
+    operate()  # which counts at once, else it waits for 30 s
     held = kube.await_state(TEAM, lambda seen: "1 Provider " in seen.message("Deleting"), "the count", PATIENT_S)
     assert held.condition("Deleting") == ("True", "DependentsExist")
     assert "keep-operator.dev/confirm-deletion=team" in held.message("Deleting")

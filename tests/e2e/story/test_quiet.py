@@ -38,8 +38,12 @@ def test_restart_over_many_ready_objects(operate: Operate, kube: Kube, namespace
     patient = {"KEEP_OPERATOR_LEASE_SECONDS": "15"}  # nobody waits to take over, and the machine may be busy
     operator = operate(**patient)
     kube.create(tenant("team"))
-    at_once(kube.create, [provider(f"vm-{n:04}", namespace, "team") for n in range(PROVIDER_COUNT)])
+    things = [provider(f"vm-{n:04}", namespace, "team") for n in range(PROVIDER_COUNT)]
+    at_once(kube.create, things)
     everything = {"total": PROVIDER_COUNT, "ready": PROVIDER_COUNT}
+    kube.await_all_ready(*things, patience_s=240)
+    operator.stop()
+    operator = operate(**patient)  # which counts at once, else it waits for 30 s
     eventually(
         lambda: kube.get(tenant("team")).status.get("providers"),
         lambda counts: counts == everything,
@@ -56,7 +60,7 @@ def test_restart_over_many_ready_objects(operate: Operate, kube: Kube, namespace
 
     again = operate(**patient, KEEP_OPERATOR_SWEEP_INTERVAL="5s")
     eventually(again.reconciles, lambda n: n > PROVIDER_COUNT, "a look at each object", patience_s=120)
-    time.sleep(window(QUIET_S))
+    time.sleep(window(QUIET_S, short_s=12.0))  # two sweeps at least
     again.stop()
     assert _writes_to_us(kube) - writes == Counter()
     assert _rows_written(database) - rows == Counter({"installation": 1})

@@ -23,7 +23,6 @@ from e2e import accounts
 from e2e.cluster import Database, Json, Kube, eventually
 from e2e.conftest import Operate
 from e2e.operators import Operator
-from keep_operator.sandbox import tools
 from keep_operator.sandbox.instance import Sandbox
 from manifests import definition, tenant, workflow
 
@@ -68,7 +67,7 @@ class Console:
                 f"--namespace={self.namespace}",
                 *args[1:],
             ],
-            env={**os.environ, "KUBECONFIG": str(kube.kubeconfig), "PATH": f"{tools.ready()}:{os.environ['PATH']}"},
+            env={**os.environ, "KUBECONFIG": str(kube.kubeconfig), "PATH": f"{kube.tools}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=60,

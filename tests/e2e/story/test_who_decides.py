@@ -30,7 +30,6 @@ from keep_operator.resources.kinds import (
     ADMISSION_POLICY_BINDINGS,
     WORKFLOW_DECISIONS,
 )
-from keep_operator.sandbox import tools
 from keep_operator.sandbox.instance import Sandbox
 from manifests import decision, definition, workflow
 
@@ -80,8 +79,6 @@ class Person:
 def people(kube: Kube, namespace: str, tmp_path: Path) -> Iterator[dict[str, Person]]:
     """One for each role, and a stranger. The roles have names of their own, so that they are part of no role of the cluster."""
     found: dict[str, Person] = {}
-    folder = tools.ready()
-    assert folder is not None
     for role in (*MAY, "none"):
         post(kube, f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": role}})
         if role != "none":
@@ -94,7 +91,7 @@ def people(kube: Kube, namespace: str, tmp_path: Path) -> Iterator[dict[str, Per
             post(kube, f"{RBAC}/namespaces/{namespace}/rolebindings", binding)
         shown = accounts.kubeconfig(kube, namespace, role, tmp_path / f"{role}.kubeconfig")
         token = accounts.token(kube, namespace, role)
-        found[role] = Person(role, SELF.format(namespace=namespace, name=role), Kube(shown, folder), token)
+        found[role] = Person(role, SELF.format(namespace=namespace, name=role), Kube(shown, kube.tools), token)
     yield found
     for role in MAY:
         kube.send("DELETE", f"{RBAC}/clusterroles/{namespace}-{role}")
@@ -212,7 +209,7 @@ for words in json.load(sys.stdin):
 
 def _keep(who: Person, said: Iterable[Sequence[str]], home: Path) -> list[tuple[int, str, str]]:
     """How each of these commands of `kubectl keep` ends for somebody who does not wait for the verdict."""
-    given = {"PATH": f"{tools.ready()}:/usr/bin:/bin", "HOME": str(home), "KUBECONFIG": str(who.kube.kubeconfig)}
+    given = {"PATH": f"{who.kube.tools}:/usr/bin:/bin", "HOME": str(home), "KUBECONFIG": str(who.kube.kubeconfig)}
     asked = json.dumps([[*words, "--no-wait", "--output=name"] for words in said])
     argv = [sys.executable, "-c", _SESSION]
     done = subprocess.run(argv, input=asked, env=given, capture_output=True, text=True, timeout=120, check=False)

@@ -11,6 +11,7 @@ from integration.console.started import TOKEN
 from integration.console.test_events import post, posting
 from integration.console.test_pages import Browser
 from integration.console.visit import Console
+from integration.store import lineages, samples
 from keep_operator.console import asked, doorkeeper, machines
 from keep_operator.domain.tenant import Token
 from keep_operator.store import tokens
@@ -110,3 +111,35 @@ async def test_forms_that_do_not_arrive_are_in_the_way_of_sign_ins_only(console:
 async def _csrf(browser: Browser) -> str:
     browser.console.played.give("ann", "list workflows ")
     return await browser.csrf()
+
+
+async def test_who_may_nothing_and_reloads_keeps_the_api_server_no_busier(console: Console) -> None:
+    """A page that looks for what somebody may see asks about each namespace once within seconds, however often it is opened."""
+    for number in range(20):
+        of = samples.owner(f"flow-{number}", namespace=f"team-{number}")
+        await lineages.have(console.engine, f"flow-{number}", of=of)
+    browser = Browser(console)
+    await browser.sign_in()
+    asked_of = console.played.asked
+    assert (await browser.get("/")).status == 200
+    before = asked_of["POST subjectaccessreviews"]
+    assert before >= 20
+    for _ in range(5):
+        await browser.get("/")
+    assert asked_of["POST subjectaccessreviews"] == before
+    console.played.give("ann", "list workflows ")
+    console.clock.seconds += doorkeeper.DENIED_FOR_S
+    assert "There are no workflows yet" in await (await browser.get("/")).text()
+
+
+async def test_a_session_that_has_ended_keeps_the_api_server_no_busier(console: Console) -> None:
+    """Its cookie opens still, and its token is asked about once within seconds, however often it comes."""
+    browser = Browser(console)
+    await browser.sign_in()
+    kept, before = dict(browser.cookies), console.played.asked["POST tokenreviews"]
+    console.played.tokens.clear()
+    console.clock.seconds += doorkeeper.REMEMBERED_FOR.total_seconds()
+    for _ in range(5):
+        browser.cookies = dict(kept)
+        assert (await browser.get("/")).headers["Location"] == "/signin"
+    assert console.played.asked["POST tokenreviews"] == before + 1

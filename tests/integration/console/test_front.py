@@ -235,18 +235,11 @@ async def test_each_request_is_one_line_without_secrets(
     assert not [line for line in lines if canary in line]
 
 
-async def test_a_crowd_is_told_to_come_back(
-    console: Console, lineage: Lineage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More requests at once than the console can hold are refused in its own words, and the others are answered."""
-    monkeypatch.setattr(app, "AT_ONCE", 2)
-    answers = await asyncio.gather(*(console.ask("/history", params=PLACE) for _ in range(12)))
-    statuses = {answer.status for answer in answers}
-    assert 200 in statuses
-    assert statuses <= {200, 503}
-    assert {answer.body["reason"] for answer in answers if answer.status == 503} <= {"Busy"}
-    monkeypatch.setattr(app, "AT_ONCE", 0)
-    await console.problem("/history", 503, "Busy", params=PLACE)
+async def test_a_crowd_is_answered(console: Console, lineage: Lineage) -> None:
+    """More requests at once than the console works at: they wait a moment, and nobody is sent away."""
+    await console.get("/history")  # a token that nobody has seen yet counts as one that is tried, until it is known
+    answers = await asyncio.gather(*(console.ask("/history", params=PLACE) for _ in range(app.AT_ONCE + 50)))
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_what_is_being_answered_is_answered_when_the_end_comes(

@@ -369,7 +369,7 @@ async def test_the_console_uses_each_of_its_rights_and_no_other(reader: Browser)
 
 
 async def test_pages_cost_a_known_number_of_statements(reader: Browser) -> None:
-    """However many versions and entries there are, a page is made of as many statements as with few."""
+    """However many versions and entries there are, a page is made of as many statements as with few; what is kept is not read."""
     console = reader.console
     console.played.give("ann", "list workflows ", "rollback workflows monitoring/high-cpu")
     counted = database.queries(console.engine)
@@ -384,7 +384,8 @@ async def test_pages_cost_a_known_number_of_statements(reader: Browser) -> None:
     few = [await cost(path) for path in paths]
     for content in "DEFGHI":
         await lineages.add(console.engine, content)
-    assert [await cost(path) for path in paths] == few == [0, 4, 2, 3, 3]
+    assert few == [0, 4, 2, 3, 3]
+    assert [await cost(path) for path in paths] == [0, 4, 2, 2, 2]
 
 
 async def test_a_one_time_address_is_good_until_somebody_is_signed_in_by_it(browser: Browser) -> None:

@@ -186,6 +186,22 @@ async def test_a_run_of_a_workflow_that_nobody_owns_takes_a_right_on_the_tenant(
     await console.problem(f"/runs/{run['id']}", 404, "RunNotFound", token=kim)
 
 
+async def test_the_right_on_a_tenant_is_one_on_its_object(console: Console, lineage: Lineage) -> None:
+    """A Tenant may be called as another tenant's id is: who may read that one reads nothing of the other."""
+    run = await have(console)
+    await lineages.run(
+        console.engine,
+        "UPDATE keep_operator.workflow SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL, owner_uid = NULL",
+    )
+    await lineages.run(console.engine, "UPDATE keep_operator.tenant SET owner_name = 'acme' WHERE id = 'keep'")
+    path = f"/runs/{run['id']}"
+    await console.problem(path, 404, "RunNotFound", token=console.played.give("eve", "get tenants /keep"))
+    assert (await console.ask(path, token=console.played.give("bob", "get tenants /acme"))).status == 200
+    await lineages.run(console.engine, "UPDATE keep_operator.tenant SET owner_cluster = 'cluster-b' WHERE id = 'keep'")
+    for token in ("token-of-eve", "token-of-bob"):
+        await console.problem(path, 404, "RunNotFound", token=token)
+
+
 async def test_a_run_is_shown_with_its_steps_and_log(console: Console, lineage: Lineage) -> None:
     """What happened, in order; results as they were, lines page by page."""
     run = await have(console, inputs={"who": "me"})

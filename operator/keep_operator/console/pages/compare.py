@@ -36,7 +36,7 @@ async def show(visit: Visit) -> Response:
         raise problems.missing("PathNotFound", "Name two versions, such as compare/3...5 or compare/active...desired.")
     first, second = about.named(before), about.named(after)
     told = await differences.shown(visit, about, first, second)
-    return _show(visit, about, told, first, second)
+    return await visit.here.comparisons.aside(_show, visit, about, told, first, second)
 
 
 def _show(visit: Visit, about: Subject, told: dict[str, Any], first: Revision, second: Revision | None) -> Response:
@@ -71,7 +71,7 @@ async def _draft(visit: Visit, about: Subject) -> Response:
         told = await differences.with_draft(visit, about, first, Draft(text, is_json=False))
     except Problem as problem:
         return _form(visit, about, problem.detail, text)
-    return _show(visit, about, told, first, None)
+    return await visit.here.comparisons.aside(_show, visit, about, told, first, None)
 
 
 async def _subject(visit: Visit) -> Subject:

@@ -99,7 +99,7 @@ async def show(visit: Visit) -> Response:
         "command": command(about, wish),
         "fault": "",
     }
-    return visit.show("decide.html", **values)
+    return await visit.here.comparisons.aside(visit.show, "decide.html", **values)
 
 
 def _wish(about: Subject, action: str, given: Callable[[str, int], str]) -> Wish:

@@ -1,7 +1,11 @@
 """Everything at once: tenants, providers, workflows as the cluster shows them; what needs a person comes first."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from itertools import chain
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
@@ -9,10 +13,14 @@ from keep_operator.cluster.client import TableRow
 from keep_operator.cluster.reviews import Right
 from keep_operator.console import problems, room
 from keep_operator.console.pages import place
+from keep_operator.console.pages.lists import Failing, Known, Rows
 from keep_operator.console.pages.visit import Visit, address
+from keep_operator.console.problems import Problem
 from keep_operator.errors import KeepOperatorError
-from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOWS, Resource
+from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_RUNS, WORKFLOWS, Key, Resource
+from keep_operator.store import failing as store_failing
 from keep_operator.store import lineages
+from keep_operator.store.failing import Lately
 
 # Rows on one page.
 SHOWN: Final = 100
@@ -23,33 +31,77 @@ KINDS: Final = {"workflows": WORKFLOWS, "providers": PROVIDERS, "tenants": TENAN
 FOR_PEOPLE: Final = frozenset(
     {"AwaitingApproval", "ChecklistIncomplete", "AwaitingDeploy", "CanaryPaused", "AnalysisInconclusive"}
 )
+NONE: Final[Failing] = MappingProxyType({})
+ORDER: Final = attrgetter("order")
+
+
+class Entry(NamedTuple):
+    """A row of the fleet. ``order`` begins with 0 for what needs somebody, 1 for what is under way, 2 for the rest."""
+
+    order: tuple[int, str, str]
+    text: str
+    row: TableRow
+    lately: Lately | None
+
+    @property
+    def urgent(self) -> bool:
+        """Somebody should look."""
+        return self.order[0] == 0
 
 
 async def show(visit: Visit) -> Response:
-    """One kind, filtered by text, from the object that `after` names."""
+    """One kind, filtered by text, from the object that `from` names; with `only=urgent` what needs somebody."""
     kind = visit.query("kind") or "workflows"
     if kind not in KINDS:
         raise problems.missing("PathNotFound", f"The fleet has {', '.join(KINDS)}.")
     resource, text = KINDS[kind], visit.query("q").lower()
     wanted = visit.query("namespace") if resource.namespaced else ""
+    only = visit.query("only") == "urgent"
     among = await namespaces(visit, resource, wanted)
-    rows = [row for each in among for row in await _rows(visit, resource, each)]
-    chosen = sorted((row for row in rows if text in f"{row.namespace}/{row.name}".lower()), key=_urgency)
+    sees = await _sees_runs(visit, among) if resource is WORKFLOWS else [False] * len(among)
+    failing, lists = await asyncio.gather(
+        _failing(visit, any(sees)), asyncio.gather(*(_rows(visit, resource, each) for each in among))
+    )
+    boards = [
+        visit.pages.lists.made((kind, namespace, may), _board, rows.value, failing.value if may and failing else NONE)
+        for namespace, may, rows in zip(among, sees, lists, strict=True)
+    ]
+    entries = boards[0] if len(boards) == 1 else sorted(chain(*boards), key=ORDER)
+    found = [each for each in entries if text in each.text] if text else entries
+    urgent = sum(each.urgent for each in found)
+    chosen = found[:urgent] if only else found
     start = _start(visit.query("from"))
+    filters = {"kind": kind, "q": visit.query("q"), "namespace": wanted}
     values: dict[str, Any] = {
-        "kind": kind,
+        **filters,
         "kinds": tuple(KINDS),
-        "rows": [_told(kind, row) for row in chosen[start : start + SHOWN]],
-        "total": len(chosen),
-        "urgent": sum(_urgency(row)[0] == 0 for row in chosen),
-        "start": start,
-        "next": start + SHOWN if start + SHOWN < len(chosen) else None,
-        "q": visit.query("q"),
-        "namespace": wanted,
+        "rows": [_told(kind, each) for each in chosen[start : start + SHOWN]],
+        "total": len(found),
+        "urgent": urgent,
+        "only": only,
+        "urgent_href": address(**filters, only="urgent"),
+        "all_href": address(**filters),
+        "next": address(**filters, only="urgent" if only else "", **{"from": str(start + SHOWN)})
+        if start + SHOWN < len(chosen)
+        else None,
+        "left": min(SHOWN, len(chosen) - start - SHOWN),
         "namespaces": among,
-        "everything": among == [""],
+        "runs_known": failing is not None or not any(sees),
+        "age_s": max((each.age_s for each in lists), default=0.0),
     }
     return visit.show("fleet.html", **values)
+
+
+def _board(rows: Rows, failing: Failing) -> list[Entry]:
+    """The rows in the order in which they are shown."""
+    return sorted((_entry(row, failing.get(Key(WORKFLOWS.kind, row.namespace, row.name))) for row in rows), key=ORDER)
+
+
+def _entry(row: TableRow, lately: Lately | None) -> Entry:
+    """What is wrong and will not heal by itself, or waits for a person, before all else; then what is under way."""
+    ready, reason = row.cells.get("Ready"), row.cells.get("Reason")
+    group = 0 if ready == "False" or reason in FOR_PEOPLE or lately is not None else 1 if ready != "True" else 2
+    return Entry((group, row.namespace, row.name), f"{row.namespace}/{row.name}".lower(), row, lately)
 
 
 def _start(text: str) -> int:
@@ -75,34 +127,50 @@ async def namespaces(visit: Visit, resource: Resource, wanted: str) -> list[str]
     return [each for each, may in zip(known, allowed, strict=True) if may]
 
 
-async def _rows(visit: Visit, resource: Resource, namespace: str) -> Sequence[TableRow]:
+async def _sees_runs(visit: Visit, among: Sequence[str]) -> list[bool]:
+    """In which of these namespaces the user may know how runs ended."""
+    return await visit.may(*(Right("get", WORKFLOW_RUNS, each) for each in among))
+
+
+async def _failing(visit: Visit, wanted: bool) -> Known[Failing] | None:
+    """The workflows that fail; None where that is not known now: the rest of the fleet is shown all the same."""
+    if not wanted:
+        return Known(NONE)
+
+    async def read() -> Failing:
+        async with visit.here.look() as conn:
+            return await store_failing.failing(conn, visit.here.cluster_id)
+
+    try:
+        return await visit.pages.lists.failing(read)
+    except Problem:
+        return None
+
+
+async def _rows(visit: Visit, resource: Resource, namespace: str) -> Known[Rows]:
     try:
         return await visit.pages.lists.rows(visit.here.cluster, resource, namespace)
     except KeepOperatorError as failure:
         raise room.cluster_failed(failure) from None
 
 
-def _urgency(row: TableRow) -> tuple[int, str, str]:
-    """What is wrong and will not heal by itself, or waits for a person, before all else; then what is under way."""
-    ready, reason = row.cells.get("Ready"), row.cells.get("Reason")
-    if ready == "False" or reason in FOR_PEOPLE:
-        return 0, row.namespace, row.name
-    return (1 if ready != "True" else 2), row.namespace, row.name
-
-
-def _told(kind: str, row: TableRow) -> dict[str, Any]:
-    cells = {name: value for name, value in row.cells.items() if name not in ("Name", "Namespace")}
+def _told(kind: str, entry: Entry) -> dict[str, Any]:
+    row, lately = entry.row, entry.lately
+    failed = None
+    if lately is not None:
+        of = place.href(row.namespace, row.name, "runs", version=str(lately.revision))
+        failed = {"words": str(lately), "href": f"{of}&state=Failed&state=TimedOut"}
     return {
         "namespace": row.namespace,
         "name": row.name,
-        "ready": str(cells.get("Ready") or "Unknown"),
-        "reason": str(cells.get("Reason") or ""),
-        "active": cells.get("Active"),
-        "desired": cells.get("Desired"),
-        "canary": cells.get("Canary"),
-        "age": str(cells.get("Age") or ""),
-        "cells": cells,
-        "urgent": _urgency(row)[0] == 0,
+        "ready": str(row.cells.get("Ready") or "Unknown"),
+        "reason": str(row.cells.get("Reason") or ""),
+        "active": row.cells.get("Active"),
+        "desired": row.cells.get("Desired"),
+        "canary": row.cells.get("Canary"),
+        "age": str(row.cells.get("Age") or ""),
+        "failed": failed,
+        "urgent": entry.urgent,
         "href": _href(kind, row),
     }
 

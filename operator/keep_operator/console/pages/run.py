@@ -1,6 +1,5 @@
 """One run: which version and definition ran, its steps while they go on, its log, what it got; its end by hand, and once more."""
 
-import asyncio
 import json
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -18,7 +17,7 @@ from keep_operator.console.room import Room
 from keep_operator.console.schemas import LONGEST_REQUEST_ID
 from keep_operator.domain import patch
 from keep_operator.domain.execution import ONCE, Run
-from keep_operator.resources.kinds import WORKFLOW_REVISIONS, WORKFLOW_RUNS
+from keep_operator.resources.kinds import WORKFLOW_REVISIONS
 from keep_operator.store import history, past_runs, revisions, runs
 from keep_operator.store.connection import Row
 from keep_operator.store.history import Page
@@ -40,7 +39,7 @@ async def show(visit: Visit) -> Response:
     see, again, end = await visit.may(
         Right("get", WORKFLOW_REVISIONS, namespace or ""),
         api.right_to_run(namespace or ""),
-        Right("patch", WORKFLOW_RUNS, namespace or ""),
+        api.right_to("patch", found),
     )
     async with visit.here.look() as conn:
         steps = await past.page(past_runs.steps(conn, run.id, earlier or None, STEPS, LONGEST_RESULT))
@@ -53,8 +52,7 @@ async def show(visit: Visit) -> Response:
             definition = (await revisions.definitions(conn, run.workflow_id, [run.revision]))[run.revision]
     shown = None
     if definition is not None:
-        async with visit.here.comparing:
-            shown = await asyncio.to_thread(patch.canonical_yaml, definition)
+        shown = await visit.here.comparisons.aside(patch.canonical_yaml, definition)
     values: dict[str, Any] = {
         "found": found,
         **_told(run, steps, lines),
@@ -67,7 +65,7 @@ async def show(visit: Visit) -> Response:
         "active": None if line is None else line.active_number,
         "compare": _compare(found, None if line is None else line.active_number),
         "retry": _again(found) if again and namespace is not None else None,
-        "may_cancel": _ends(run) and (end or namespace is None),
+        "may_cancel": _ends(run) and end,
         "is_live": not run.state.terminal and not (earlier or before),
     }
     return visit.show("run.html", **values)
@@ -106,8 +104,7 @@ async def _look(here: Room, run_id: UUID, before: News | None) -> News:
 async def cancel(visit: Visit) -> Response:
     """The page before, and the end itself."""
     found = await _found(visit)
-    if (right := api.right_to_cancel(found)) is not None:
-        await visit.admit(right)
+    await visit.admit(api.right_to("patch", found))
     if visit.request.method == "POST":
         await visit.form()
         await api.end(visit.here, found, visit.admit, visit.user)

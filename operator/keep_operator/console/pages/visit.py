@@ -77,17 +77,7 @@ class Visit:
     async def may(self, *rights: Right) -> list[bool]:
         """Which of these the user may; decides what is shown, never what is done."""
         assert self.visitor is not None
-        return await asyncio.gather(*(self._may(each) for each in rights))
-
-    async def _may(self, right: Right) -> bool:
-        assert self.visitor is not None
-        try:
-            await self.here.doorkeeper.admit(self.visitor, right)
-        except Problem as problem:
-            if problem.status is not HTTPStatus.FORBIDDEN:
-                raise
-            return False
-        return True
+        return await asyncio.gather(*(self.here.doorkeeper.may(self.visitor, each) for each in rights))
 
     def path(self, name: str) -> str:
         """A part of the path."""

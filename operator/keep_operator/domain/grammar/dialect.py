@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from keep_operator.domain.grammar import faults, scalars, values
+from keep_operator.domain.grammar import faults, scalars, values, writer
 from keep_operator.domain.grammar.faults import Fault, Reason
 
 # Bytes of UTF-8. The API server takes no object above 1.5 MiB, and no ConfigMap above 1 MiB.
@@ -23,7 +23,6 @@ MAX_TEXT_BYTES: Final = 1024 * 1024
 # Characters. What lies deeper is told with the line of what holds it; thousands of long paths would take memory.
 _NOTED_PATH: Final = 256
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class Malformed(ValueError):
@@ -87,10 +86,7 @@ def load_all(text: str) -> tuple[Document, ...]:
 
 def dump(value: object) -> str:
     """``value`` as YAML that ``load`` reads back as it was; keys in their order, long texts as blocks."""
-    written: str = yaml.dump(
-        value, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1 << 16
-    )
-    return written
+    return writer.dump(value)
 
 
 def _parse_fault(path: str, message: str, line: int | None = None) -> Fault:
@@ -251,27 +247,3 @@ class _Reading:
         self.faults.append(_parse_fault(path, message, line))
         if len(self.faults) >= values.TOLD:
             raise Malformed(tuple(self.faults))
-
-
-class _Writer(_Dumper):  # type: ignore[misc]
-    """Quotes what this dialect would read as something else, or not at all; repeats instead of naming anchors."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        """Nothing is written as an alias."""
-        return True
-
-
-def _write_text(writer: Any, text: str) -> Any:
-    style = None
-    if "\n" in text:
-        style = "|"
-    else:
-        try:
-            if scalars.plain(text) != text:
-                style = "'"
-        except ValueError:
-            style = "'"
-    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Writer.add_representer(str, _write_text)
