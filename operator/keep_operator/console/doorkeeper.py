@@ -5,6 +5,7 @@ within `REMEMBERED_FOR`. Tokens are not kept: what is remembered is found by the
 about is bounded for each address that they come from; tokens that were somebody's lately are asked about whoever else tries.
 """
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -98,6 +99,7 @@ class Doorkeeper:
         self._ended: Memory[bytes, bool] = Memory(clock, DENIED_FOR_S, REMEMBERED_AT_MOST)
         self._known: Memory[bytes, bool] = Memory(clock, KNOWN_FOR_S, REMEMBERED_AT_MOST)
         self._attempts: Rates[str] = Rates(clock, ATTEMPTS_A_SECOND, ATTEMPTS_AT_ONCE)
+        self._asking: dict[bytes, asyncio.Task[User]] = {}
 
     async def visitor(self, authorization: list[str], address: str | None) -> Visitor:
         """Who sends this header from there; None: the token was somebody's when it was sealed. Raises Problem: 401, 429, 503."""
@@ -111,12 +113,22 @@ class Doorkeeper:
         if user is None and address is None and self._ended.get(proof):
             raise problems.unauthenticated(_NOBODYS)
         if user is None:
-            user = await self._user(found[1], None if self._known.get(proof) else address)
-            self._known.put(proof, True)
-            self._users.put(proof, user)
+            user = await self._once(proof, found[1], None if self._known.get(proof) else address)
         return Visitor(user, proof)
 
-    async def _user(self, token: str, address: str | None) -> User:
+    async def _once(self, proof: bytes, token: str, address: str | None) -> User:
+        """Who comes with the same token meanwhile waits for the same answer."""
+        if (asking := self._asking.get(proof)) is None:
+            asking = self._asking[proof] = asyncio.create_task(self._user(proof, token, address))
+            asking.add_done_callback(lambda done: self._answered(proof, done))
+        return await asyncio.shield(asking)
+
+    def _answered(self, proof: bytes, asking: asyncio.Task[User]) -> None:
+        del self._asking[proof]
+        if not asking.cancelled():
+            asking.exception()  # seen, though nobody may wait any more
+
+    async def _user(self, proof: bytes, token: str, address: str | None) -> User:
         if address is not None and (wait_s := self._attempts.take(address)) > 0:
             raise problems.too_many("There were too many tokens of nobody", wait_s)
         counts = False
@@ -127,8 +139,10 @@ class Doorkeeper:
             if address is not None and not counts:
                 self._attempts.give_back(address)
         if user is None:
-            self._ended.put(hashlib.sha256(token.encode()).digest(), True)
+            self._ended.put(proof, True)
             raise problems.unauthenticated(_NOBODYS)
+        self._known.put(proof, True)
+        self._users.put(proof, user)
         return user
 
     async def admit(self, visitor: Visitor, right: Right, told: str = "") -> None:

@@ -38,6 +38,16 @@ async def test_tokens_of_nobody_are_as_few_at_the_api_as_at_the_sign_in(console:
     assert (await console.ask("")).status == 200, "asked about anew"
 
 
+async def test_a_good_token_is_asked_about_once_however_many_bring_it(console: Console) -> None:
+    """A console that has just started, behind an ingress, turns away nobody who comes with a crowd."""
+    answers = await asyncio.gather(*(console.ask("") for _ in range(doorkeeper.ATTEMPTS_AT_ONCE + 10)))
+    assert {answer.status for answer in answers} == {200}
+    assert console.played.asked["POST tokenreviews"] == 1
+    answers = await asyncio.gather(*(console.ask("", token="token-of-nobody") for _ in range(10)))
+    assert {answer.status for answer in answers} == {401}
+    assert console.played.asked["POST tokenreviews"] == 2
+
+
 async def test_an_api_server_that_is_away_counts_for_nobody(console: Console) -> None:
     """Whoever signs in when it is back does not wait for what was tried meanwhile."""
     console.played.away = True
