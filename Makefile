@@ -25,7 +25,7 @@ test: $(READY) browser ## Run every test; the first time builds the sandbox's co
 	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/component tests/integration $(ARGS)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
 
 check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, spelling, unit and contract tests
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fmt"; exit 1; }

@@ -146,7 +146,7 @@ def _parsed(text: str, source: str) -> Json:
     else:
         judged = workflow.read(text)
     for each in judged.faults:
-        click.echo(f"{click.style('fault', fg='red')}  {source}: {each}", err=True)
+        output.echo(f"{click.style('fault', fg='red')}  {source}: {each}", err=True)
     if judged.definition is None:
         raise ends.Unusable(f"{source} cannot be compared: it is no definition of a workflow")
     return dict(judged.definition)
@@ -169,20 +169,22 @@ def _side(side: Side) -> Json:
 
 def _tell(first: Side, second: Side, told: Json, part: str) -> None:
     if told["identical"]:
-        click.echo(f"{first.name} and {second.name} are identical in what they do.")
+        output.echo(f"{first.name} and {second.name} are identical in what they do.")
         return
     if part in ("all", "changes"):
         for line in changes(told):
-            click.echo(line)
+            output.echo(line)
         if part == "all":
-            click.echo()
+            output.echo()
     if part in ("all", "text"):
-        click.secho(f"--- {first.name}\n+++ {second.name}", bold=True)
+        output.echo(click.style(f"--- {first.name}\n+++ {second.name}", bold=True))
         for hunk in told["hunks"]:
             old, new = hunk["before"], hunk["after"]
-            click.secho(f"@@ -{old['start']},{old['length']} +{new['start']},{new['length']} @@", fg="cyan")
+            output.echo(
+                click.style(f"@@ -{old['start']},{old['length']} +{new['start']},{new['length']} @@", fg="cyan")
+            )
             for line in hunk["lines"]:
-                click.secho(line, fg=_SIGNS.get(line[0]))
+                output.echo(click.style(line, fg=_SIGNS.get(line[0])))
 
 
 def changes(told: Json) -> Iterator[str]:

@@ -4,6 +4,8 @@ from typing import Final
 
 import click
 
+from keep_operator.plugin import output
+
 # What the documentation says of each, in this order; click itself ends with 2.
 CODES: Final = {
     0: "Done; of `diff`: nothing differs; of `plan --exit-code`: nothing would change; of `release --watch`: it is over, and well.",
@@ -26,7 +28,7 @@ class Failure(click.ClickException):
     def show(self, file: object = None) -> None:
         """Print the one line to stderr."""
         del file
-        click.echo(f"{click.style('Error:', fg='red')} {self.message}", err=True)
+        output.echo(f"{click.style('Error:', fg='red')} {self.message}", err=True)
 
 
 class No(Failure):

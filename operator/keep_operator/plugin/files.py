@@ -46,14 +46,14 @@ def import_(paths: tuple[str, ...], recursive: bool, tenant: str | None, skip_fa
     match form:
         case "name":
             for each in read.manifests:
-                click.echo(_name(each))
+                output.echo(_name(each))
         case "json":
             output.data({"apiVersion": "v1", "kind": "List", "items": list(read.manifests)}, "json")
         case _:
-            click.echo(keep_files.to_yaml(read.manifests), nl=False)
+            output.document(keep_files.to_yaml(read.manifests))
     secrets = sum(each["kind"] == "Secret" for each in read.manifests)
     if secrets and form != "name":
-        click.echo(
+        output.echo(
             f"{output.count(secrets, 'Secret')} of it with credentials in clear text: keep them out of Git.", err=True
         )
     if faulty:
@@ -132,9 +132,9 @@ def texts(paths: Iterable[str], *, recursive: bool) -> dict[str, str]:
 
 def _complain(faults: Iterable[object], warnings: Iterable[object]) -> None:
     for each in faults:
-        click.echo(f"{click.style('fault', fg='red')}    {each}", err=True)
+        output.echo(f"{click.style('fault', fg='red')}    {each}", err=True)
     for each in warnings:
-        click.echo(f"{click.style('warning', fg='yellow')}  {each}", err=True)
+        output.echo(f"{click.style('warning', fg='yellow')}  {each}", err=True)
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
@@ -196,10 +196,10 @@ def _put(files: Mapping[str, str], folder: str | None, form: str) -> None:
     if form == "json":
         output.data(dict(files), "json")
     elif folder is None and form == "yaml":
-        click.echo("---\n".join(f"# {file}\n{text}" for file, text in files.items()), nl=False)
+        output.document("---\n".join(f"# {file}\n{text}" for file, text in files.items()))
     if form == "name" or folder is not None:
         for file in files:
-            click.echo(file)
+            output.echo(file)
     for file, text in files.items() if folder is not None else ():
         path = Path(folder or "", file)
         path.parent.mkdir(parents=True, exist_ok=True)

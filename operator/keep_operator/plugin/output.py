@@ -1,6 +1,7 @@
 """What the user sees: tables and colours on a terminal, the same text without either elsewhere, data for scripts."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,10 +10,14 @@ from typing import Any, Final
 
 import click
 
+from keep_operator.domain.legible import legible
+
 # Away from a terminal a line is as long as it is.
 _UNBOUND: Final = 10_000
 # Characters of a cell on a terminal: as long as most names of people.
 _CELL: Final = 24
+# As click and rich write them.
+_COLOUR: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 # Colours of states, of outcomes and of checks; what is not here has none.
 _COLOURS: Final = {
     **dict.fromkeys(("active", "True", "Done", "Succeeded", "ok", "added"), "green"),
@@ -40,11 +45,23 @@ _COLOURS: Final = {
 def data(value: Any, form: str) -> None:
     """Print a value as ``json`` or ``yaml``, with its keys in the order in which they were put."""
     if form == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        document(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         return
     import yaml  # noqa: PLC0415 - only who asks for YAML waits for it
 
-    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=_UNBOUND), nl=False)
+    document(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=_UNBOUND))
+
+
+def document(text: str) -> None:
+    """Print a text that another program may read: to that as it is, to a terminal with nothing hidden."""
+    click.echo(legible(text) if sys.stdout.isatty() else text, nl=False)
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print a line, with colours of ours; whatever else of it a terminal would obey is written out, be it from whomever."""
+    pieces = _COLOUR.split(text)
+    pieces[::2] = (legible(each).replace("\r", "\\r") for each in pieces[::2])
+    click.echo("".join(pieces), err=err)
 
 
 def coloured(word: str) -> str:
@@ -71,7 +88,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with console.capture() as captured:
         console.print(shown)
     for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+        echo(line.rstrip())
 
 
 def prose(text: str, first: str = "", indent: int = 2) -> None:
@@ -79,7 +96,7 @@ def prose(text: str, first: str = "", indent: int = 2) -> None:
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         text = click.wrap_text(text, width - indent).replace("\n", "\n" + " " * indent)
-    click.echo(first + text)
+    echo(first + text)
 
 
 def age(at: str | None) -> str:

@@ -31,7 +31,7 @@ def history(workflow: str, everything: bool, form: str, reach: Reach) -> None:
     match form:
         case "name":
             for each in seen.versions:
-                click.echo(f"{_KIND}/{each.object['metadata']['name']}")
+                output.echo(f"{_KIND}/{each.object['metadata']['name']}")
         case "table":
             _tell(seen, archived)
         case _:
@@ -59,15 +59,15 @@ def show(workflow: str, version: str, form: str, reach: Reach) -> None:
         case "name" if found.archived:
             raise ends.Missing(f"{found} is archived, and has no object")
         case "name":
-            click.echo(f"{_KIND}/{found.object['metadata']['name']}")
+            output.echo(f"{_KIND}/{found.object['metadata']['name']}")
         case "json":
             output.data(found.object, "json")
         case _:
             from keep_operator.domain import patch  # noqa: PLC0415 - only here
 
             for line in _heading(seen, found):
-                click.secho(f"# {line}", dim=True)
-            click.echo(patch.canonical_yaml(found.definition), nl=False)
+                output.echo(click.style(f"# {line}", dim=True))
+            output.document(patch.canonical_yaml(found.definition))
 
 
 def _archived(kubectl: Kubectl, seen: View, reach: Reach) -> list[Json]:
@@ -80,7 +80,7 @@ def _archived(kubectl: Kubectl, seen: View, reach: Reach) -> list[Json]:
 
 
 def _tell(seen: View, archived: list[Json]) -> None:
-    click.echo(f"{click.style(seen.name, bold=True)} in {seen.namespace}: {standing(seen)}")
+    output.echo(f"{click.style(seen.name, bold=True)} in {seen.namespace}: {standing(seen)}")
     for line in held(seen):
         output.prose(line, first="  ", indent=4)
     if seen.pin is not None:
@@ -94,9 +94,9 @@ def _tell(seen: View, archived: list[Json]) -> None:
     for line in _awaited(seen, {ready.get("reason", "")}):
         output.prose(line, first="  ", indent=4)
     if not seen.versions and not archived:
-        click.echo("  It has no versions yet.")
+        output.echo("  It has no versions yet.")
         return
-    click.echo()
+    output.echo()
     rows = [(*_row(seen, each), _note(each)) for each in seen.versions]
     rows += [
         (
@@ -112,7 +112,7 @@ def _tell(seen: View, archived: list[Json]) -> None:
     output.table(("VERSION", "HASH", "STATE", "AGE", "BY", "NOTE"), rows)
     deployments = seen.status.get("history") or ()
     if deployments:
-        click.echo()
+        output.echo()
         output.table(
             ("ACTIVE SINCE (UTC)", "VERSION", "WHY", "BY"),
             [

@@ -33,13 +33,13 @@ def pin(workflow: str, version: str | None, remove: bool, write: bool, form: str
         # A merge patch leaves what it does not name: the other ways of pinning must go.
         ways = None if chosen is None else dict.fromkeys(("revision", "contentHash", "tag")) | chosen
         kubectl.merge(WORKFLOWS, seen.name, view.release_patch(ways))
-        click.echo(f"Workflow {seen.name} is {'not pinned any more' if chosen is None else 'pinned'}.", err=True)
+        output.echo(f"Workflow {seen.name} is {'not pinned any more' if chosen is None else 'pinned'}.", err=True)
     if form == "name":
         click.echo(f"workflow.{GROUP}/{seen.name}")
         return
     if form == "yaml":
         about = "without a pin" if found is None else f"pinned to {found}"
-        click.secho(f"# {seen.name} {about}; merge this into its manifest", dim=True)
+        output.echo(click.style(f"# {seen.name} {about}; merge this into its manifest", dim=True))
     output.data(view.release_patch(chosen), form)
 
 

@@ -68,7 +68,7 @@ def plan(paths: tuple[str, ...], *, recursive: bool, tells: bool, default_tenant
         case "markdown":
             from keep_operator.plugin import plan_markdown  # noqa: PLC0415
 
-            click.echo(plan_markdown.page(told), nl=False)
+            output.document(plan_markdown.page(told))
         case _:
             output.data(told, form)
     if told["outcome"] == "Faulty":

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from keep_operator.domain.legible import legible
 from keep_operator.plugin import difference, plan_words
 from keep_operator.plugin.kubectl import Json
 
@@ -18,7 +19,7 @@ LIMIT: Final = 60_000
 def page(told: Json) -> str:
     """The comment; without differences where it would be too long with them, and cut where even that does not help."""
     for differences in (True, False):
-        text = "\n".join(_lines(told, differences=differences)) + "\n"
+        text = legible("\n".join(_lines(told, differences=differences)) + "\n")
         if len(text) <= LIMIT:
             return text
     cut = text[: LIMIT - 200].rpartition("\n\n")[0]

@@ -18,31 +18,31 @@ def show(told: Json) -> None:
     for each in told["faults"]:
         _mark("fault", "red", f"{each['source']}: {each['message']}")
     if told["faults"]:
-        click.echo()
+        output.echo()
     if told["notPlanned"]:
         output.prose(f"Not planned: {plan_words.not_planned(told)}")
-    click.secho(plan_words.summary(told), bold=True)
+    output.echo(click.style(plan_words.summary(told), bold=True))
 
 
 def _show(each: Json) -> None:
     name = click.style(f"{each['namespace']}/{each['name']}", bold=True)
     headline = click.style(plan_words.headline(each), fg=_COLOURS[each["outcome"]])
-    click.echo(f"{name}  {headline}  ({each['source']})")
+    output.echo(f"{name}  {headline}  ({each['source']})")
     for fault in each["faults"]:
         _mark("fault", "red", plan_words.fault(fault), indent=2)
     for line in plan_words.facts(each):
         output.prose(line, first="  ", indent=4)
     for found in each["differences"]:
-        click.echo(f"  {plan_words.compared(found)}")
+        output.echo(f"  {plan_words.compared(found)}")
         for line in _changes(found):
-            click.echo(f"    {line}")
+            output.echo(f"    {line}")
     for gate in each["held"]:
         _mark("held", "yellow", f"{gate['gate']}: {gate['message']}", indent=2)
     for line in plan_words.way(each):
         output.prose(line, first="  ", indent=4)
     for warning in each["warnings"]:
         _mark("warning", "yellow", warning, indent=2)
-    click.echo()
+    output.echo()
 
 
 def _changes(found: Json) -> Iterator[str]:

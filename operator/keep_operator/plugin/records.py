@@ -44,7 +44,7 @@ def ledger(
     if form != "table":
         output.data(entries, form)
     elif not entries:
-        click.echo("The ledger has no such entry.")
+        output.echo("The ledger has no such entry.")
     else:
         output.table(("AT (UTC)", "ACTION", "BY", "WHAT"), [_row(each, of_many=workflow is None) for each in entries])
 

@@ -169,16 +169,16 @@ class _Lines:
 
         if lost is not None:
             if not self._away:
-                click.echo(f"{_clock()}  the cluster does not answer, trying again: {lost.message}", err=True)
+                output.echo(f"{_clock()}  the cluster does not answer, trying again: {lost.message}", err=True)
             self._away = True
             return
         if self._away:
-            click.echo(f"{_clock()}  the cluster answers again", err=True)
+            output.echo(f"{_clock()}  the cluster answers again", err=True)
         self._away = False
         told = release_view.summary(state)
         if told != self._before:
             self._before = told
-            click.echo(f"{_clock()}  {': '.join(filter(None, told))}")
+            output.echo(f"{_clock()}  {': '.join(filter(None, told))}")
             sys.stdout.flush()
 
 

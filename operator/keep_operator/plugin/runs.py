@@ -109,7 +109,7 @@ def run(workflow: str, form: str, **given: Any) -> None:
     made = _make(kubectl, manifest)
     name = made["metadata"]["name"]
     if form == "name":
-        click.echo(f"{_KIND}/{name}")
+        output.echo(f"{_KIND}/{name}")
     waits = wanted.wait or wanted.follow
     if waits:
         made = _await(kubectl, made, wanted.timeout_s, follow=wanted.follow and form == "table")
@@ -153,9 +153,9 @@ def runs(workflow: str, everything: bool, form: str, reach: Reach, **given: Any)
     match form:
         case "name":
             for each in found:
-                click.echo(each["id"] if everything else f"{_KIND}/{each['metadata']['name']}")
+                output.echo(each["id"] if everything else f"{_KIND}/{each['metadata']['name']}")
         case "table" if not found:
-            click.echo("No runs.")
+            output.echo("No runs.")
         case "table":
             rows = map(_row_of_record if everything else _row_of_object, found)
             output.table(("NAME", "VERSION", "STATE", "TRIGGER", "STARTED (UTC)", "DURATION", "AGE", "MESSAGE"), rows)
@@ -176,10 +176,10 @@ def cancel(run: str, form: str) -> None:
     made = kubectl.merge(WORKFLOW_RUNS, run, {"spec": {"cancel": True}})
     match form:
         case "name":
-            click.echo(f"{_KIND}/{run}")
+            output.echo(f"{_KIND}/{run}")
         case "table":
             ended = _succeeded(made).get("status") in ("True", "False")
-            click.echo(f"Run {run} {'has ended already' if ended else 'is to be ended'}: kubectl get wfrun {run}")
+            output.echo(f"Run {run} {'has ended already' if ended else 'is to be ended'}: kubectl get wfrun {run}")
         case _:
             output.data(made, form)
 
@@ -261,13 +261,13 @@ def _await(kubectl: Kubectl, made: Json, timeout_s: float, *, follow: bool) -> J
                 told[step["name"]] = step["state"]
                 took = f" in {step['duration']}" if step.get("duration") else ""
                 said = f": {step['message']}" if step.get("message") else ""
-                click.echo(f"{step['name']}: {output.coloured(step['state'])}{took}{said}")
+                output.echo(f"{step['name']}: {output.coloured(step['state'])}{took}{said}")
 
-    click.echo(f"Run {name}: waiting for its end ...", err=True)
+    output.echo(f"Run {name}: waiting for its end ...", err=True)
     try:
         return patience.until(kubectl, WORKFLOW_RUNS, made, timeout_s, _has_ended, show if follow else lambda _: None)
     except KeyboardInterrupt:
-        click.echo(f"\nNot waiting any more. The run goes on; to end it: kubectl keep cancel {name}", err=True)
+        output.echo(f"\nNot waiting any more. The run goes on; to end it: kubectl keep cancel {name}", err=True)
         sys.exit(130)
 
 
@@ -278,7 +278,7 @@ def _tell(made: Json, form: str, waited_s: float | None) -> None:
         output.data(made, form)
     if waited_s is None:
         if form == "table":
-            click.echo(f"Run {name} is asked for; what becomes of it: kubectl get wfrun {name}")
+            output.echo(f"Run {name} is asked for; what becomes of it: kubectl get wfrun {name}")
         return
     message = str(succeeded.get("message", "")).rstrip(".")
     page = f". See {status['resultUrl']}" if status.get("resultUrl") else ""
@@ -286,7 +286,7 @@ def _tell(made: Json, form: str, waited_s: float | None) -> None:
         case "True":
             if form == "table":
                 took = f", in {status['duration']}" if status.get("duration") else ""
-                click.echo(f"{output.coloured('Succeeded')}: {message}{took}{page}")
+                output.echo(f"{output.coloured('Succeeded')}: {message}{took}{page}")
         case "False":
             raise ends.No(f"{succeeded['reason']}: {message}{page}")
         case _:

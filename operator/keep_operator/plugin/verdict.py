@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
-import click
-
 from keep_operator.plugin import actor, ends, output, patience, view
 from keep_operator.plugin.actor import Actor
 from keep_operator.plugin.kubectl import Json, Kubectl
@@ -77,13 +75,13 @@ def decide(kubectl: Kubectl, seen: View, who: Actor, action: str, asked: Asked, 
     name = made["metadata"]["name"]
     try:
         if asked.form == "name":
-            click.echo(f"workflowdecision.{GROUP}/{name}")
+            output.echo(f"workflowdecision.{GROUP}/{name}")
         elif asked.form == "table" and asked.wait:
-            click.echo(f"Decision {name}: waiting for the operator ...", err=True)
+            output.echo(f"Decision {name}: waiting for the operator ...", err=True)
         if asked.wait:
             made = patience.until(kubectl, WORKFLOW_DECISIONS, made, asked.timeout_s, _handled)
     except KeyboardInterrupt:
-        click.echo(f"\nNot waiting any more. The decision stays: kubectl get wfd {name}", err=True)
+        output.echo(f"\nNot waiting any more. The decision stays: kubectl get wfd {name}", err=True)
         sys.exit(130)
     _tell(made, asked)
 
@@ -143,12 +141,12 @@ def _tell(decision: Json, asked: Asked) -> None:
         output.data(decision, asked.form)
     if not asked.wait:
         if asked.form == "table":
-            click.echo(f"Decision {name} is made; what becomes of it: kubectl get wfd {name}")
+            output.echo(f"Decision {name} is made; what becomes of it: kubectl get wfd {name}")
         return
     match verdict.get("status"):
         case "True":
             if asked.form == "table":
-                click.echo(f"{output.coloured(verdict['reason'])}: {_sentence(decision, verdict)}")
+                output.echo(f"{output.coloured(verdict['reason'])}: {_sentence(decision, verdict)}")
         case "False":
             raise ends.No(f"{verdict['reason']}: {verdict.get('message', '')}")
         case _:

@@ -197,9 +197,10 @@ def test_a_pull_request_gets_a_comment(settled: Terminal, tmp_path: Path) -> Non
     settled.put(tenant(policy=FLOOR))
     assert settled.keep("plan", "-f", write(tmp_path, manifest(50)), "-o", "markdown").stdout == MARKDOWN
     nasty = manifest(50)
-    nasty["spec"]["definition"]["actions"][0]["provider"]["with"]["message"] = "```\n</details> @everybody"
+    nasty["spec"]["definition"]["actions"][0]["provider"]["with"]["message"] = "```\n</details> @everybody \u202eelpoep"
     shown = settled.keep("plan", "-f", write(tmp_path, nasty), "-o", "markdown").stdout
     assert "````diff" in shown
+    assert "@everybody \\u202eelpoep" in shown
     big = manifest(50)
     big["spec"]["definition"]["consts"]["text"] = "\n".join(f"line {each} of many" for each in range(6000))
     long = settled.keep("plan", "-f", write(tmp_path, big), "-o", "markdown").stdout

@@ -16,6 +16,7 @@ from .conftest import Terminal
 
 pytestmark = pytest.mark.component
 
+OBEYED = "\x1b(?!\\[[0-9;]*m)|[\x07\x9b\u202e]|\r(?!\n)"
 KEEP = str(Path(sys.executable).with_name("kubectl-keep"))
 
 
@@ -67,6 +68,24 @@ def test_colours_can_be_done_without(terminal: Terminal) -> None:
     piped = terminal.keep("history", "high-cpu").stdout
     assert "\x1b" not in piped
     assert any(len(line) > 500 for line in piped.splitlines())
+
+
+@pytest.mark.parametrize("words", [("history", "high-cpu"), ("diff", "high-cpu", "2", "3")])
+def test_nobody_else_draws_on_the_screen(terminal: Terminal, words: tuple[str, ...]) -> None:
+    """Whoever may write a note, a reason or a definition cannot clear the terminal of who reads it, nor turn its words around."""
+    evil = "fine\x1b[2J\x1b]0;owned\x07\rrewritten \u202egnorw\x9b1A"
+    for each in terminal.objects.values():
+        if each["kind"] == "WorkflowRevision":
+            each["spec"]["changeNote"] = evil
+            each["spec"]["definition"]["consts"] = {"word": f"{evil} {each['metadata']['name']}"}
+        for told in (each.get("status", {}).get("hold"), *each.get("status", {}).get("deployments", ())):
+            if told:
+                told["reason"] = evil
+    for shown in (on_a_terminal(terminal, *words), terminal.keep(*words).stdout):
+        assert "fine" in shown
+        assert not re.search(OBEYED, shown), repr(shown)
+    assert not re.search(OBEYED, on_a_terminal(terminal, "show", "high-cpu", "2"))
+    assert "\u202e" in terminal.keep("show", "high-cpu", "2").stdout
 
 
 @pytest.mark.parametrize("hanging", [["get"], []])

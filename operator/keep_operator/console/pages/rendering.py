@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -14,17 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from keep_operator.console.pages import lines
+from keep_operator.domain.legible import legible
 
 HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"
 # Characters of a value.
 _LONGEST: Final = 200
-# What nobody sees, and what changes how its neighbours are shown: with it a definition reads as another one than runs. What joins
-# letters of scripts that are joined, and pictures, stays.
-_UNSEEN: Final = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]|(?:(?<=[\x00-\x7f])|^)[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f]|$)"
-)
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -79,15 +73,8 @@ def _clock(at: datetime) -> Markup:
 
 
 def _plain(value: Any) -> Any:
-    """What is written into a page, with all that is unseen written out; markup and numbers as they are."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
-        return value
-    return _UNSEEN.sub(lambda found: _written_out(found[0]), value)
-
-
-def _written_out(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    """What is written into a page; markup and numbers as they are."""
+    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _told(value: Any) -> str:
