@@ -20,7 +20,7 @@ from integration.console.test_run_pages import begun
 from integration.console.test_runs import have as have_run
 from integration.store import lineages, samples
 from integration.store.lineages import EARLIER, ME, done, own
-from keep_operator.console.pages import fleet, ledger, provider, rendering, run, runs, workflow
+from keep_operator.console.pages import fleet, ledger, lists, provider, rendering, run, runs, workflow
 from keep_operator.domain.binding import Asked
 from keep_operator.domain.effects import CheckItem, Review
 from keep_operator.domain.execution import Run
@@ -54,6 +54,7 @@ RIGHTS: Final = (
     f"list workflows {PROBE}",
     "get providers monitoring",
     "get workflowruns monitoring",
+    "get workflowruns ",
 )
 SPEC: Final[dict[str, Any]] = {
     **CANARY,
@@ -80,7 +81,7 @@ OURS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "workflow_live.html": ("each.command",),
     },
     "words that the database, or an enumeration of ours, takes no others of": {
-        "fleet.html": ("each", "each | capitalize", "kind", "kind | capitalize", "kind | urlencode"),
+        "fleet.html": ("each", "each | capitalize", "kind", "kind | capitalize"),
         "ledger.html": ("each", "each.action", "each.key.kind", "key", "key.kind"),
         "parts.html": ("change.kind",),
         "problem.html": ("problem.reason", "problem.status.phrase"),
@@ -94,6 +95,7 @@ OURS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "sentences and names of ours": {
         "compare.html": ("difference.after",),
+        "fleet.html": ("row.failed.words",),
         "compare_form.html": ("side", "side | capitalize", "fault"),
         "decide.html": ("heed", "wish.action", "words"),
         "parts.html": ("last", "left.kind if left else 'none'", "line.kind", "line.sign", "name", "right.kind if right else 'none'"),
@@ -129,6 +131,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """What has been shown where; lists have a row a page, so that each page has another one behind it."""
     found = Seen()
     monkeypatch.setattr(rendering, "Environment", templating.watching(found))
+    monkeypatch.setattr(lists, "PATIENCE_S", 0.0)
     for module, name in (
         (fleet, "SHOWN"), (ledger, "SHOWN"), (provider, "SHOWN"), (runs, "SHOWN"), (run, "STEPS"), (run, "LINES"),
         (workflow, "ENTRIES"), (workflow, "VERSIONS"),
@@ -330,11 +333,23 @@ async def _runs(reader: Browser) -> None:
     await audited(reader, f"/r/{ticked.id}")
 
 
+async def _failing(reader: Browser) -> None:
+    """The fleet while a list is read anew, with a workflow whose runs fail."""
+    console = reader.console
+    row = {"name": "high-cpu", "namespace": "monitoring", "cells": {"Ready": "True", "Reason": PROBE}}
+    console.played.tables[WORKFLOWS.path()] = [row, row]
+    console.clock.seconds += 60
+    await audited(reader, "/")
+    console.clock.seconds += 5
+    await audited(reader, "/")
+    await audited(reader, "/?only=urgent")
+
+
 async def _nobodys(reader: Browser) -> None:
     """A run of a workflow whose object is gone: its name is what was once written as `externalName`."""
     console = reader.console
     run_id = (await have_run(console))["id"]
-    console.played.give("ann", "get tenants ")
+    console.played.give("ann", "get tenants ", "patch tenants ", "update tenants ")
     seen_ = await own(console.engine)
     assert seen_.owner is not None
     await done(console.engine, lambda conn: workflows.orphan(conn, seen_.id, ME, actor=PROBE))
@@ -392,6 +407,7 @@ async def test_what_users_write_arrives_as_text_wherever_it_is_shown(reader: Bro
     await _lists(reader)
     await _workflow(reader)
     await _runs(reader)
+    await _failing(reader)
     await _release(reader)
     await _canary(reader)
     await _provider(reader)
