@@ -24,7 +24,7 @@ run: $(READY) ## Start the sandbox and the operator, and show the sample story l
 test: $(READY) browser ## Run every test; the first time builds the sandbox's control plane (about three minutes)
 	@$(BIN)/keep-operator sandbox prepare
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/component tests/integration $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/component tests/integration $(ARGS)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
 
 check: $(READY) ## The fast ring, under a minute: format, lint, types, layers, spelling, unit and contract tests

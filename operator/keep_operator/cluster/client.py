@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from keep_operator.cluster import call, credentials, failures
 from keep_operator.cluster.call import Call
@@ -33,8 +33,7 @@ class Listing:
     resource_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
+class TableRow(NamedTuple):
     """One object as the server prints it: the cells by the names of the kind's columns."""
 
     namespace: str

@@ -17,7 +17,7 @@ from keep_operator.console.pages.lists import Failing, Known, Rows
 from keep_operator.console.pages.visit import Visit, address
 from keep_operator.console.problems import Problem
 from keep_operator.errors import KeepOperatorError
-from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_RUNS, WORKFLOWS, Key, Resource
+from keep_operator.resources.kinds import PROVIDERS, TENANTS, WORKFLOW_RUNS, WORKFLOWS, Resource
 from keep_operator.store import failing as store_failing
 from keep_operator.store import lineages
 from keep_operator.store.failing import Lately
@@ -94,7 +94,8 @@ async def show(visit: Visit) -> Response:
 
 def _board(rows: Rows, failing: Failing) -> list[Entry]:
     """The rows in the order in which they are shown."""
-    return sorted((_entry(row, failing.get(Key(WORKFLOWS.kind, row.namespace, row.name))) for row in rows), key=ORDER)
+    known = {(key.namespace, key.name): lately for key, lately in failing.items()}
+    return sorted((_entry(row, known.get((row.namespace, row.name))) for row in rows), key=ORDER)
 
 
 def _entry(row: TableRow, lately: Lately | None) -> Entry:
