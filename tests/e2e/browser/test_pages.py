@@ -108,8 +108,7 @@ def test_the_night_of_the_incident(visit: Visit, world: World) -> None:
 
     assert page.url == world.kube.get(run(CHECKOUT, "on-v2")).status["resultUrl"], "kubectl leads here, too"
 
-    page.goto(FLOW)
-    page.get_by_role("link", name="Compare v2").click()
+    page.get_by_role("link", name="the version before").click()
     seen(page, "steps.rates")
     expect(page.locator("table.diff tr.come").filter(has_text="127.0.0.1:9/rates")).to_have_count(1)
     picture(page, "incident-compare")

@@ -177,6 +177,17 @@ async def test_a_run_shows_the_definition_that_ran(reader: Browser) -> None:
         assert (await reader.get(f"/r/{run['id']}?log={wrong}")).status == 400
 
 
+async def test_a_run_of_the_active_version_leads_to_what_that_has_changed(reader: Browser) -> None:
+    """Since yesterday it fails: what is new is one click away. The first version has nothing before it."""
+    new = (await have(reader.console))["id"]
+    assert 'compare/1...2">what is different from the version before' in await (await reader.get(f"/r/{new}")).text()
+    first = await started.have(reader.console.engine, "first", {"type": "manual"})
+    only = (await have(reader.console, workflow="first"))["id"]
+    text = await (await reader.get(f"/r/{only}")).text()
+    assert first.active_number == 1
+    assert "it is active now" in text and "/compare/" not in text.partition('<div id="live"')[0]
+
+
 async def test_many_steps_have_pages(reader: Browser) -> None:
     """Of a loop over hundreds the last ones are shown first, since that is where it is; none is left out."""
     console = reader.console

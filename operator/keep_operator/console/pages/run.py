@@ -175,10 +175,12 @@ def _told(run: Run, steps: Page[Row], lines: Page[Row]) -> dict[str, Any]:
 
 
 def _compare(found: InFull, active: int | None) -> str | None:
-    """From the version that ran to the one that is active now; None where there is no other."""
-    if found.namespace is None or active in (None, found.run.revision):
+    """From the version that ran to the one that is active now; where it is that, from the one before. None: there is no other."""
+    ran = found.run.revision
+    before, after = (ran - 1, ran) if active == ran else (ran, active)
+    if found.namespace is None or not before or after is None:
         return None
-    return place.href(found.namespace, found.name, "compare", f"{found.run.revision}...{active}")
+    return place.href(found.namespace, found.name, "compare", f"{before}...{after}")
 
 
 def _again(found: InFull) -> dict[str, str]:
