@@ -120,7 +120,8 @@ async def test_each_answer_costs_a_known_number_of_statements(console: Console, 
         for path, statements in STATEMENTS.items():
             before = counted.statements
             assert (await console.ask(path, params=PLACE)).status == 200
-            assert counted.statements - before == statements, path
+            kept = 1 if more and path.startswith("/diff") else 0  # the definitions need not be read again
+            assert counted.statements - before == statements - kept, path
 
 
 async def test_the_ledger_of_a_tenant_costs_two_statements(console: Console, lineage: Lineage) -> None:
