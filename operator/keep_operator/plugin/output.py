@@ -59,9 +59,14 @@ def document(text: str) -> None:
 
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line, with colours of ours; whatever else of it a terminal would obey is written out, be it from whomever."""
+    click.echo(tamed(text), err=err)
+
+
+def tamed(text: str) -> str:
+    """What `echo` prints: colours are all that a terminal obeys."""
     pieces = _COLOUR.split(text)
     pieces[::2] = (legible(each).replace("\r", "\\r") for each in pieces[::2])
-    click.echo("".join(pieces), err=err)
+    return "".join(pieces)
 
 
 def coloured(word: str) -> str:

@@ -198,7 +198,7 @@ class _Terminal:
         if lost is not None:
             shown.append(click.style(f"  the cluster does not answer, trying again: {lost.message}", fg="red"))
         shown.append(click.style(f"  {_clock()} UTC; Ctrl-C ends the watching, and nothing else", dim=True))
-        self._live.update(Text.from_ansi("\n".join(shown)), refresh=True)
+        self._live.update(Text.from_ansi("\n".join(map(output.tamed, shown))), refresh=True)
 
 
 def _screen() -> AbstractContextManager[Any]:

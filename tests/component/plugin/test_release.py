@@ -258,7 +258,7 @@ def test_a_terminal_is_drawn_over_and_left_clean(waiting: Terminal) -> None:
     flow(waiting)["spec"]["release"] = CANARY
     since = datetime.now(UTC).isoformat(timespec="seconds")
     flow(waiting)["status"]["canary"] = {"revision": 3, "weight": 10, "stepIndex": 1, "stepStartedAt": since}
-    deployed(waiting, "Unknown", "CanaryInProgress", "v3 has 10 % of the runs, v2 the rest")
+    deployed(waiting, "Unknown", "CanaryInProgress", "v3 has 10 % of the runs, v2 the rest\x1b[2J")
     waiting.save()
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "LINES": "40", "TERM": "xterm-256color"}
@@ -279,6 +279,7 @@ def test_a_terminal_is_drawn_over_and_left_clean(waiting: Terminal) -> None:
     os.close(ours)
     assert process.wait(20) == 130
     text = shown.decode()
+    assert "\\u001b[2J" in text and "\x1b[2J" not in text  # nobody else draws
     assert "\x1b[1A" in text  # up, to draw over what was there
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l") >= 0  # the cursor is there again
     assert re.search(r"9m[0-9]+s left", text)
