@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -27,18 +28,21 @@ ERRORS = (
 )
 
 
+@cache
+def _modules() -> tuple[ast.Module, ...]:
+    return tuple(ast.parse(path.read_text(encoding="utf-8")) for path in pages.SOURCE.rglob("*.py"))
+
+
+@cache
 def _constants() -> dict[str, str]:
     """The names that modules give to texts, such as `SYNC_FAILED`."""
     found = {}
-    for path in pages.SOURCE.rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for module in _modules():
+        for node in module.body:
             match node:
                 case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(text))):
                     found[name] = text
     return found
-
-
-CONSTANTS = _constants()
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
@@ -52,8 +56,8 @@ def _texts(node: ast.expr) -> Iterator[str]:
         case ast.BoolOp(values=several):
             for each in several:
                 yield from _texts(each)
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name in CONSTANTS:
-            yield CONSTANTS[name]
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _constants():
+            yield _constants()[name]
 
 
 def _given(node: ast.AST) -> Iterator[str]:
@@ -73,12 +77,13 @@ def _given(node: ast.AST) -> Iterator[str]:
             yield from _texts(reason)
 
 
-def _emitted() -> set[str]:
+@cache
+def _emitted() -> frozenset[str]:
     found = set(planning.DONE.values()) | {str(each) for enum in (faults.Reason, execution.Reason) for each in enum}
-    for path in pages.SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module in _modules():
+        for node in ast.walk(module):
             found |= set(_given(node))
-    return found
+    return frozenset(found)
 
 
 def _rows() -> list[pages.Row]:
